@@ -29,6 +29,37 @@ std::string CandidatesOf(const CutoverRecord &record) {
                            WHERE r.cutover_id = $1 AND r.migration = c.migration AND r.patterns && c.patterns))sql";
 }
 
+// The newest of other cutovers that hold a user u, at its node first. `others` says which o, c count, and
+// `migration` is a parameter: those of its server count at every node.
+std::string OtherHolder(const std::string &others, const std::string &migration, const std::string &holds) {
+  return R"sql((SELECT o.cutover_id
+                 FROM redis_migrate.fenced_user AS o
+                 JOIN redis_migrate.cutover AS c USING (cutover_id)
+                 JOIN redis_migrate.migration AS g USING (migration)
+                 CROSS JOIN LATERAL (SELECT o.node = u.node AND o.address = u.address AS is_there) AS m
+                 WHERE o.username = u.username AND o.returned_at IS NULL AND )sql" +
+         others + R"sql(
+                     AND (m.is_there OR g.server = (SELECT server FROM redis_migrate.migration
+                                                    WHERE migration = )sql" +
+         migration + R"sql())
+                     AND (c.state = 'running' OR c.state = 'completed' AND ()sql" +
+         holds + R"sql())
+                 ORDER BY m.is_there DESC, o.cutover_id DESC
+                 LIMIT 1))sql";
+}
+
+// Fenced users, each once, with the rules from before; $2 is this database's instance.
+std::string UsersOf(const std::string &condition) {
+  return R"sql((SELECT u.node, u.address, u.username, (array_agg(u.rules ORDER BY u.cutover_id))[1] AS rules,
+                      (array_agg(u.fenced_rules ORDER BY u.cutover_id DESC))[1] AS fenced_rules,
+                      bool_and(c.instance = $2) AS is_ours
+                  FROM redis_migrate.fenced_user AS u
+                  JOIN redis_migrate.cutover AS c USING (cutover_id)
+                  WHERE )sql" +
+         condition + R"sql(
+                  GROUP BY u.node, u.address, u.username) AS u)sql";
+}
+
 // A cutover that fenced the user at another master needs him fenced at this one, too: it is to give the
 // rights back some day.
 void HandOver(const FencedUser &user, int64 cutover_id) {
@@ -95,29 +126,9 @@ UsersToReturn FindUsersToReturn(const CutoverRecord &record) {
   UsersToReturn found;
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::Execute(
-      R"sql(SELECT u.node, u.address, u.username, u.rules, u.fenced_rules, u.is_ours,
-                (SELECT o.cutover_id
-                 FROM redis_migrate.fenced_user AS o
-                 JOIN redis_migrate.cutover AS c USING (cutover_id)
-                 JOIN redis_migrate.migration AS g USING (migration)
-                 CROSS JOIN LATERAL (SELECT o.node = u.node AND o.address = u.address AS is_there) AS m
-                 WHERE o.username = u.username AND o.returned_at IS NULL AND o.cutover_id <> $1
-                     AND (m.is_there OR g.server = (SELECT server FROM redis_migrate.migration
-                                                    WHERE migration = $3))
-                     AND (c.state = 'running'
-                          OR c.state = 'completed' AND ()sql" +
-          std::string(is_undo ? "m.is_there OR " : "") + kHolds + R"sql())
-                 ORDER BY m.is_there DESC, o.cutover_id DESC
-                 LIMIT 1)
-            FROM (SELECT u.node, u.address, u.username, (array_agg(u.rules ORDER BY u.cutover_id))[1] AS rules,
-                      (array_agg(u.fenced_rules ORDER BY u.cutover_id DESC))[1] AS fenced_rules,
-                      bool_and(c.instance = $2) AS is_ours
-                  FROM redis_migrate.fenced_user AS u
-                  JOIN redis_migrate.cutover AS c USING (cutover_id)
-                  WHERE )sql" +
-          CandidatesOf(record) + R"sql(
-                  GROUP BY u.node, u.address, u.username) AS u
-            ORDER BY u.username, u.node)sql",
+      "SELECT u.node, u.address, u.username, u.rules, u.fenced_rules, u.is_ours, " +
+          OtherHolder("o.cutover_id <> $1", "$3", std::string(is_undo ? "m.is_there OR " : "") + kHolds) +
+          " FROM " + UsersOf(CandidatesOf(record)) + " ORDER BY u.username, u.node",
       {SqlParam::Int8(record.id()), SqlParam::Text(here), SqlParam::Text(record.parameters().migration)});
   std::vector<FencedUser> held;
   for (uint64 i = 0; i < rows.size(); ++i) {
@@ -154,30 +165,13 @@ UsersLeft FindUsersLeft(const std::string &migration) {
   std::string const here = ThisDatabase();
   UsersLeft left;
   pg::AsExtensionOwner as_owner;
-  auto const rows = Spi::Execute(
-      R"sql(SELECT u.node, u.address, u.username, u.rules, u.fenced_rules, u.is_ours,
-                (SELECT o.cutover_id
-                 FROM redis_migrate.fenced_user AS o
-                 JOIN redis_migrate.cutover AS c USING (cutover_id)
-                 JOIN redis_migrate.migration AS g USING (migration)
-                 CROSS JOIN LATERAL (SELECT o.node = u.node AND o.address = u.address AS is_there) AS m
-                 WHERE o.username = u.username AND o.returned_at IS NULL AND c.migration <> $1
-                     AND (m.is_there OR g.server = (SELECT server FROM redis_migrate.migration
-                                                    WHERE migration = $1))
-                     AND (c.state = 'running' OR c.state = 'completed' AND )sql" +
-          std::string(kHolds) + R"sql()
-                 ORDER BY m.is_there DESC, o.cutover_id DESC
-                 LIMIT 1)
-            FROM (SELECT u.node, u.address, u.username, (array_agg(u.rules ORDER BY u.cutover_id))[1] AS rules,
-                      (array_agg(u.fenced_rules ORDER BY u.cutover_id DESC))[1] AS fenced_rules,
-                      bool_and(c.instance = $2) AS is_ours
-                  FROM redis_migrate.fenced_user AS u
-                  JOIN redis_migrate.cutover AS c USING (cutover_id)
-                  WHERE c.migration = $1 AND c.state = 'completed' AND u.returned_at IS NULL AND )sql" +
-          std::string(kHolds) + R"sql(
-                  GROUP BY u.node, u.address, u.username) AS u
-            ORDER BY u.username, u.node, u.address)sql",
-      {SqlParam::Text(migration), SqlParam::Text(here)});
+  auto const rows =
+      Spi::Execute("SELECT u.node, u.address, u.username, u.rules, u.fenced_rules, u.is_ours, " +
+                       OtherHolder("c.migration <> $1", "$1", kHolds) + " FROM " +
+                       UsersOf("c.migration = $1 AND c.state = 'completed' AND u.returned_at IS NULL AND " +
+                               std::string(kHolds)) +
+                       " ORDER BY u.username, u.node, u.address",
+                   {SqlParam::Text(migration), SqlParam::Text(here)});
   for (uint64 i = 0; i < rows.size(); ++i) {
     FencedUser const user = {rows[i].Text(0), rows[i].Text(1), rows[i].Text(2), rows[i].Text(3),
                              rows[i].Text(4)};
