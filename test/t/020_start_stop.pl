@@ -88,11 +88,11 @@ is(as('owner', q{SELECT position <> '', keys_read BETWEEN 1 AND keys_estimated, 
     't|t|t|t|t|t', 'so they are of a run, when it may end, and how much of it is done');
 # Nothing comes for longer than a batch has taken so far, as while one huge value is read.
 $proxy->tell('hold');
-my $seen = '';
+my $arrived = '';
 wait_until('what is on its way', sub {
-    my $before = $seen;
+    my $before = $arrived;
     usleep(500_000);
-    return ($seen = $node->safe_psql('postgres', 'SELECT keys_read FROM redis_migrate.progress')) eq $before; });
+    return ($arrived = $node->safe_psql('postgres', 'SELECT keys_read FROM redis_migrate.progress')) eq $before; });
 my ($rate, $later) = map { $node->safe_psql('postgres', "SELECT keys_per_second FROM redis_migrate.progress, pg_sleep($_)") } 1, 2;
 ok($later > 0 && $later < $rate, 'the rate falls, not to zero');
 is($node->safe_psql('postgres', 'SELECT estimated_end > clock_timestamp() FROM redis_migrate.progress'), 't', 'and the end stays in the future');

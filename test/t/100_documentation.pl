@@ -26,7 +26,9 @@ $node->reload;
 # A redis-cli that reaches the tests' Redis, before the real one.
 my $bin = PostgreSQL::Test::Utils::tempdir();
 my ($real) = grep { -x } map { "$_/redis-cli" } split /:/, $ENV{PATH};
-append_to_file("$bin/redis-cli", "#!/bin/sh\nexec $real -p $port \"\$@\"\n");
+# Redis refuses a SAVE while it makes a snapshot for a replica.
+append_to_file("$bin/redis-cli", "#!/bin/sh\n[ \"\$1\" != SAVE ] || while $real -p $port INFO persistence | grep -q rdb_bgsave_in_progress:1; do sleep 0.1; done\n"
+      . "exec $real -p $port \"\$@\"\n");
 chmod 0755, "$bin/redis-cli";
 
 # The blocks of a page: { kind, line, text }, with the port and the dump file of the tests' Redis. A block of a list is
