@@ -69,10 +69,12 @@ TEST(AddressRuleTest, AnOptionSaysWhere) {
     EXPECT_TRUE(nat64.value().Allows(At(text), AddressKind::kPublic, false)) << text;
   for (const char* text : {"64:ff9b::10.21.0.1", "198.51.101.7", "64:ff9b:1::10.20.0.1"})
     EXPECT_FALSE(nat64.value().Allows(At(text), AddressKind::kLoopback, true)) << text;
-  const auto all_of_nat64 = AddressRule::Parse("64:ff9b::/32");
-  ASSERT_TRUE(all_of_nat64.ok());
-  EXPECT_TRUE(all_of_nat64.value().Allows(At("64:ff9b::192.0.2.1"), AddressKind::kLoopback, false));
-  EXPECT_FALSE(all_of_nat64.value().Allows(At("192.0.2.1"), AddressKind::kLoopback, false));
+  for (const char* text : {"64:ff9b::/32", "64:ff9b::/96"}) {
+    const auto all_of_nat64 = AddressRule::Parse(text);
+    ASSERT_TRUE(all_of_nat64.ok()) << text;
+    EXPECT_TRUE(all_of_nat64.value().Allows(At("64:ff9b::192.0.2.1"), AddressKind::kLoopback, false)) << text;
+    EXPECT_FALSE(all_of_nat64.value().Allows(At("192.0.2.1"), AddressKind::kLoopback, false)) << text;
+  }
   const auto any = AddressRule::Parse("any");
   ASSERT_TRUE(any.ok());
   EXPECT_TRUE(any.value().Allows(At("169.254.169.254"), AddressKind::kPublic, false));
