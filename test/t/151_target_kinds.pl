@@ -114,6 +114,7 @@ sub compare
     is(sql(q{SELECT bt_index_parent_check(c.oid, true, true) FROM pg_class AS c JOIN pg_index AS i ON i.indexrelid = c.oid JOIN pg_class AS t ON t.oid = i.indrelid
         WHERE c.relkind = 'i' AND c.relam = (SELECT oid FROM pg_am WHERE amname = 'btree') AND t.relnamespace = 'public'::regnamespace}) =~ s/\n//gr, '', "$when: B-trees have every row");
     my $count = join ' UNION ALL ', map { "SELECT '$_', count(*) FROM $_ WHERE $kind{$_}{through}" } grep { $kind{$_}{through} } @kinds;
+    $count .= ' ORDER BY 1';
     is(sql("SET enable_seqscan = off; SET enable_indexonlyscan = off; $count"), sql("SET enable_indexscan = off; SET enable_bitmapscan = off; SET enable_indexonlyscan = off; $count"), "$when: and so have others");
     $node->wait_for_catchup('all_of_them');
     my $published = join '; ', map { 'SELECT * FROM (' . ($kind{$_}{subscribed} // 'SELECT * FROM %s') =~ s/%s/$_/gr . ') AS r ORDER BY id COLLATE "C"' } @published;
@@ -138,6 +139,7 @@ follow();
 compare('a run');
 
 my $versions = join ' UNION ALL ', map { "SELECT '$_', md5(string_agg(r.ctid || ' ' || r.xmin, ',' ORDER BY tableoid, r.ctid)) FROM $_ AS r" } @kinds;
+$versions .= ' ORDER BY 1';
 my $before = sql($versions);
 is(run(), 'completed|0|t', 'another run');
 is(sql($versions), $before, 'writes nothing');
