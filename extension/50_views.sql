@@ -104,7 +104,7 @@ COMMENT ON VIEW redis_migrate.rejects IS 'Rejected keys: rule is the name of a c
 
 CREATE VIEW redis_migrate.archive WITH (security_barrier) AS
     SELECT a.migration, a.db, redis_migrate.bytes_as_text(a.key_bytes) AS key, a.key_bytes, a.type,
-           coalesce(a.payload, (SELECT pg_catalog.string_agg(c.bytes, '\x' ORDER BY c.chunk_no)
+           coalesce(a.payload, (SELECT pg_catalog.string_agg(c.bytes, '' ORDER BY c.chunk_no)
                                 FROM redis_migrate.archive_chunk AS c
                                 WHERE c.migration OPERATOR(pg_catalog.=) a.migration AND c.db OPERATOR(pg_catalog.=) a.db
                                       AND c.index_key OPERATOR(pg_catalog.=) a.index_key)) AS payload,

@@ -40,7 +40,7 @@ CREATE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlstate text, O
     read_only AS (
         SELECT coalesce((SELECT pg_catalog.split_part(c, '=', 2)::boolean
                          FROM pg_catalog.pg_db_role_setting AS s, d, pg_catalog.unnest(s.setconfig) AS c
-                         WHERE c LIKE 'default\_transaction\_read\_only=%' AND s.setrole IN ($1, 0) AND s.setdatabase IN (d.oid, 0)
+                         WHERE pg_catalog.starts_with(c, 'default_transaction_read_only=') AND s.setrole IN ($1, 0) AND s.setdatabase IN (d.oid, 0)
                          ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1),
                         (SELECT s.reset_val::boolean FROM pg_catalog.pg_settings AS s WHERE s.name = 'default_transaction_read_only')) AS is_on)
     SELECT p.sqlstate, p.message, p.hint

@@ -538,6 +538,16 @@ CREATE OR REPLACE VIEW redis_migrate.rejects WITH (security_barrier) AS
 
 COMMENT ON VIEW redis_migrate.rejects IS 'Rejected keys: rule is the name of a check, capture, column or constraint, or a built-in rule; settled_at: since when nothing of the key is amiss any more, in a live run';
 
+CREATE OR REPLACE VIEW redis_migrate.archive WITH (security_barrier) AS
+    SELECT a.migration, a.db, redis_migrate.bytes_as_text(a.key_bytes) AS key, a.key_bytes, a.type,
+           coalesce(a.payload, (SELECT pg_catalog.string_agg(c.bytes, '' ORDER BY c.chunk_no)
+                                FROM redis_migrate.archive_chunk AS c
+                                WHERE c.migration OPERATOR(pg_catalog.=) a.migration AND c.db OPERATOR(pg_catalog.=) a.db
+                                      AND c.index_key OPERATOR(pg_catalog.=) a.index_key)) AS payload,
+           a.payload_size, a.expires_at
+    FROM redis_migrate.archived_key AS a JOIN redis_migrate.migration AS g USING (migration)
+    WHERE redis_migrate.may_see(g.owner);
+
 COMMENT ON VIEW redis_migrate.archive IS
     'Keys without a mapping, as DUMP payloads that RESTORE takes. Do not select payload where values are large: it is assembled from chunks';
 
@@ -1120,7 +1130,7 @@ CREATE OR REPLACE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlst
     read_only AS (
         SELECT coalesce((SELECT pg_catalog.split_part(c, '=', 2)::boolean
                          FROM pg_catalog.pg_db_role_setting AS s, d, pg_catalog.unnest(s.setconfig) AS c
-                         WHERE c LIKE 'default\_transaction\_read\_only=%' AND s.setrole IN ($1, 0) AND s.setdatabase IN (d.oid, 0)
+                         WHERE pg_catalog.starts_with(c, 'default_transaction_read_only=') AND s.setrole IN ($1, 0) AND s.setdatabase IN (d.oid, 0)
                          ORDER BY s.setrole = 0, s.setdatabase = 0 LIMIT 1),
                         (SELECT s.reset_val::boolean FROM pg_catalog.pg_settings AS s WHERE s.name = 'default_transaction_read_only')) AS is_on)
     SELECT p.sqlstate, p.message, p.hint

@@ -34,7 +34,7 @@ std::optional<int> WorkersArgument(FunctionCallInfo fcinfo, int n) {
 std::optional<std::string> ReasonToRunAlone(const std::vector<const Mapping *> &mappings) {
   auto const changed = Spi::Execute(
       R"sql(SELECT name FROM pg_catalog.pg_settings
-            WHERE name OPERATOR(pg_catalog.~~) 'pg\_redis\_migrate.%' AND source OPERATOR(pg_catalog.=) 'session'
+            WHERE pg_catalog.starts_with(name, 'pg_redis_migrate.') AND source OPERATOR(pg_catalog.=) 'session'
             ORDER BY name LIMIT 1)sql");
   if (changed.size() > 0)
     return changed[0].Text(0) + " was changed in this session, and other processes do not see that";
