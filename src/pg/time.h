@@ -39,9 +39,10 @@ constexpr TimestampTz FromUnixNsUp(int64 nanoseconds) {
   return FromUnix(DivideUp(nanoseconds, kMicrosecondNs), 1);
 }
 
-// Since 1970. Infinite times become the ends of int64, in their unit.
+// Since 1970. Times that do not fit, such as infinite ones, become the ends of int64.
 constexpr int64 UnixUs(TimestampTz time) { return ClampToInt64(__int128{time} + kEpochUs); }
-constexpr int64 UnixMs(TimestampTz time) { return DivideDown(UnixUs(time), 1000); }
+// In two parts: microseconds since 1970 of the last 29 years that a timestamp has do not fit.
+constexpr int64 UnixMs(TimestampTz time) { return DivideDown(time, 1000) + kEpochSeconds * 1000; }
 constexpr int64 UnixNs(TimestampTz time) {
   return ClampToInt64((__int128{time} + kEpochUs) * kMicrosecondNs);
 }

@@ -35,6 +35,9 @@ redis::ReplyLimit ValueLimit() {
   return {static_cast<uint64>(pg::settings::max_value_size_kb) * 1024 + redis::kLargeReply.bytes};
 }
 
+// An expiry beyond the times of PostgreSQL is its last.
+int64 AsRowsHave(int64 at_ms) { return std::min<int64>(at_ms, source::kLatestExpiryMs); }
+
 // Before Redis 7.4 no field expires.
 void ReadFieldExpiries(ServerConnection &server, const std::string &key, sink::WholeValue &value) {
   std::string const count = std::to_string(value.elements.size() / 2);
@@ -46,7 +49,7 @@ void ReadFieldExpiries(ServerConnection &server, const std::string &key, sink::W
   if (reply.IsError()) throw pg::Failure(server->ToError(reply));
   for (size_t i = 0; i < reply.size(); ++i) {
     auto const at = reply.element(i).Integer();
-    value.field_expiries.push_back(at && *at > 0 ? at : std::nullopt);
+    value.field_expiries.push_back(at && *at > 0 ? std::optional(AsRowsHave(*at)) : std::nullopt);
   }
   // As many as there are fields; nil, or none, if the key has gone.
   value.field_expiries.resize(value.elements.size() / 2);
@@ -91,14 +94,15 @@ sink::WholeValue ReadFromRedis(ServerConnection &server, bool has_pexpiretime, c
   expiry.Ask(key);
   int64 const at_ms = pg::ValueOrThrow(expiry.Receive(entry));
   if (at_ms == source::kNoKey) return {"list"};  // it has expired meanwhile
-  if (at_ms >= 0) value.expires_at_ms = at_ms;
+  if (at_ms >= 0) value.expires_at_ms = AsRowsHave(at_ms);
   return value;
 }
 
-// Alike for the spellings of one number: 1e3, 1000.0.
+// Alike for the spellings of one number: 1e3, 1000.0; and for 0 and -0, which Redis does not tell apart in
+// small sets.
 std::string ShownScore(const std::string &score) {
   char text[32];
-  snprintf(text, sizeof text, "%.17g", std::strtod(score.c_str(), nullptr));
+  snprintf(text, sizeof text, "%.17g", std::strtod(score.c_str(), nullptr) + 0.0);
   return text;
 }
 

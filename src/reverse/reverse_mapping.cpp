@@ -104,7 +104,8 @@ std::string DeriveQuery(const QueryFacts &facts, const ReverseMapping &reverse) 
                                ", 'value', " + value + ", 'expires_at', " + field_expires + "))");
   }
   if (!member.empty() && !score.empty() && (type == "zset" || type.empty()))
-    return grouped("zset", "pg_catalog.jsonb_object_agg(" + member + ", " + score + ")") +
+    // As text: numbers of JSON have no negative zero.
+    return grouped("zset", "pg_catalog.jsonb_object_agg(" + member + ", " + score + "::pg_catalog.text)") +
            " HAVING pg_catalog.count(" + score + ") OPERATOR(pg_catalog.>) 0" +
            (type.empty() ? " UNION ALL " + grouped("set", "pg_catalog.jsonb_agg(" + member + ")") +
                                " HAVING pg_catalog.count(" + score + ") OPERATOR(pg_catalog.=) 0"

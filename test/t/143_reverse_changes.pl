@@ -98,6 +98,22 @@ drained('values');
 is($redis->cli('EVAL', q{return (redis.call('GET', 'item:20'):gsub('.', function (c) return string.format('%02x', string.byte(c)) end))}, 0), '00ff0d0a00', 'bytes');
 is(join(' ', map { cli("EXISTS item:$_") } 20 .. 25), '1 1 0 0 1 0', 'empty, past, NULL, infinite and long gone');
 is(cli('PTTL item:24'), '-1', 'infinity is no expiry');
+# The last times that there are, which are later than what fits microseconds since 1970.
+sql(q{INSERT INTO items VALUES (26, 'late', '294250-01-01 00:00:00Z'), (27, 'last', '294276-12-31 23:59:59.999Z')});
+drained('late expiries');
+is(cli('PEXPIRETIME item:26') . ' ' . cli('PEXPIRETIME item:27'), '9223465939200000 9224318015999999', 'expiries of the last years');
+cli('PEXPIREAT item:27 9223372036854775807');
+is(sql(q{SET client_min_messages = error; CALL redis_migrate.check_reverse('shop', 'item:{id:int}', 1000)}) =~ s/^\d+//r, '|0', 'one that is later still is as good as the last');
+sql(q{
+    CREATE TABLE ranks (id text, member text, score float8, PRIMARY KEY (id, member));
+    SELECT redis_migrate.create_migration('ranks', 'shop');
+    SELECT redis_migrate.add_mapping('ranks', 'ranks', 'rank:{id}', 'ranks', 'SELECT id, member, score FROM redis_batch', '{id,member}', databases => '{0}', expand => 'elements', types => '{zset}');
+    SELECT redis_migrate.start_reverse('ranks');
+    INSERT INTO ranks VALUES ('a', 'first', '-Infinity'), ('a', 'second', '-0'), ('a', 'third', 4.9e-324), ('a', 'fourth', 0.1), ('a', 'last', 'Infinity')});
+drained('scores');
+is($redis->cli('ZRANGE', 'rank:a', '0', '-1', 'WITHSCORES') =~ tr/\n/ /r =~ s/-0 /0 /r, 'first -inf second 0 third 4.9406564584124654e-324 fourth 0.10000000000000001 last inf', 'scores');
+is(sql(q{CALL redis_migrate.check_reverse('ranks')}), '1|0', 'which are those of the rows');
+sql(q{SELECT redis_migrate.drop_migration('ranks')});
 
 # A row that cannot be written back.
 sql(q{INSERT INTO ages SELECT i, CASE WHEN i = 77 THEN 'secret' ELSE i::text END FROM generate_series(1, 500) AS i});
