@@ -15,6 +15,7 @@
 #include "pg/spi.h"
 #include "pg/transaction.h"
 #include "run/dry_run.h"
+#include "run/emptied_targets.h"
 #include "run/run_summary.h"
 #include "store/archive_source.h"
 #include "verify/verification.h"
@@ -71,6 +72,7 @@ Migration Run::LoadSettled(const std::string &name) const {
     migration = LoadMigration(name);
   }
   for (const Mapping *mapping : selected()) SettleLedger(*mapping);
+  if (!parameters_.dry_run) BeginAnewIfEmptied(name, selected());
   return migration;
 }
 
