@@ -407,7 +407,8 @@ void Cutback::Compare(Masters &masters) {
         CheckLateWrites();  // of a writer that nobody has fenced
         Spi::Commit();
       },
-      "Or discard_changes => true.");
+      "redis_migrate.stop_reverse and start_reverse have all rows written once more; or discard_changes => "
+      "true.");
 }
 
 void Cutback::GiveBack(Masters &masters) {

@@ -1,5 +1,6 @@
 #include "live/live_record.h"
 
+#include "mapping/family_state.h"
 #include "pg/error.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
@@ -104,10 +105,18 @@ void LiveRecord::SetLoaded(const std::string &migration) const {
 }
 
 void LiveRecord::NoteFlush(const std::string &migration) {
+  std::set<std::string> const owned = LockOwnedFamilies(migration);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       "UPDATE redis_migrate.background_run SET is_flushed = true WHERE migration = $1 AND NOT is_flushed",
       {SqlParam::Text(migration)});
+  Spi::Execute(
+      R"sql(INSERT INTO redis_migrate.outbox_gap (mapping_id, reason)
+            SELECT m.mapping_id, 'Redis was told to forget keys, or to exchange databases'
+            FROM redis_migrate.mapping AS m
+            JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
+            WHERE m.migration = $1 AND m.pattern = ANY ($2))sql",
+      {SqlParam::Text(migration), SqlParam::TextArray({owned.begin(), owned.end()})});
 }
 
 bool LiveRecord::IsFlushed(const std::string &migration) {

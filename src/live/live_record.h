@@ -111,6 +111,7 @@ class LiveRecord {
   // more rows than usual ends with it.
   void SetLoaded(const std::string &migration) const;
   // Notes that the server was told to forget keys, or to exchange databases, until all keys are loaded again.
+  // What a reverse feed has written of families of PostgreSQL it writes once more.
   static void NoteFlush(const std::string &migration);
   static bool IsFlushed(const std::string &migration);
   // Advances the position of the share, and adds to the counts. Returns how far all are that apply shares.
