@@ -286,6 +286,14 @@ void PackedLedger::NoteSeen(int64 mapping_id, int64 run_id, std::vector<PackedIt
        SqlParam::Bytea(Pack(std::move(rows), Packing::kHashes))});
 }
 
+void PackedLedger::ForgetSeen(int64 mapping_id, int64 run_id, std::vector<PackedItem> rows) {
+  if (rows.empty()) return;
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("DELETE FROM redis_migrate.seen_batch WHERE run_id = $1 AND mapping_id = $2 AND hashes = $3",
+               {SqlParam::Int8(run_id), SqlParam::Int8(mapping_id),
+                SqlParam::Bytea(Pack(std::move(rows), Packing::kHashes))});
+}
+
 bool PackedLedger::HasSeen(int64 mapping_id, int64 run_id) {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
@@ -294,8 +302,8 @@ bool PackedLedger::HasSeen(int64 mapping_id, int64 run_id) {
       .Bool(0);
 }
 
-void PackedLedger::TakeUnseen(int64 run_id, const std::function<void(const PackedItem &)> &visit,
-                              const std::function<void(const PackedItem &)> &met) const {
+void PackedLedger::VisitUnseen(int64 run_id, bool takes, const std::function<void(const PackedItem &)> &visit,
+                               const std::function<void(const PackedItem &)> &met) const {
   pg::SnapshotScope snapshot;  // the hashes are fetched from TOAST after the statements
   pg::AsExtensionOwner as_owner;
   struct Seen {
@@ -340,7 +348,7 @@ void PackedLedger::TakeUnseen(int64 run_id, const std::function<void(const Packe
     }
     for (const LedgerEvent &event : gone) visit(event.item);
     for (const PackedItem &item : hashes) met(item);
-    segments.Apply(gone, columns_, [](const LedgerEvent &, LedgerFinding) {});
+    if (takes) segments.Apply(gone, columns_, [](const LedgerEvent &, LedgerFinding) {});
   }
 }
 

@@ -30,10 +30,10 @@ class PackedLedger {
   // bytes_read what it read of batches that are not merged.
   std::vector<PackedItem> FindOwn(std::vector<PackedItem> rows, int64 *bytes_read) const;
 
-  // Removes the entries of rows that the run has not met and hands them to `visit`; hands those that it has
-  // met to `met`, in no order. Considers only what was merged; nobody may merge meanwhile.
-  void TakeUnseen(int64 run_id, const std::function<void(const PackedItem &)> &visit,
-                  const std::function<void(const PackedItem &)> &met) const;
+  // Hands the entries of rows that the run has not met to `visit`, and those that it has met to `met`, in no
+  // order. takes: removes the former. Considers only what was merged; nobody may merge meanwhile.
+  void VisitUnseen(int64 run_id, bool takes, const std::function<void(const PackedItem &)> &visit,
+                   const std::function<void(const PackedItem &)> &met) const;
 
   // Moves what was appended into the segments, and counts for each run that appended how many rows somebody
   // else had changed or deleted since. Waits for another merge; others may append meanwhile.
@@ -51,6 +51,8 @@ class PackedLedger {
 
   // Records, for a run with prune, which rows a batch met.
   static void NoteSeen(int64 mapping_id, int64 run_id, std::vector<PackedItem> rows);
+  // Takes back what NoteSeen has recorded of these rows.
+  static void ForgetSeen(int64 mapping_id, int64 run_id, std::vector<PackedItem> rows);
   static bool HasSeen(int64 mapping_id, int64 run_id);
 
  private:

@@ -20,22 +20,27 @@ namespace {
 constexpr char kSeenName[] = "redis_seen";
 constexpr int64 kRejectsAtOnce = 5000;
 
+// Of entries l of the ledger whose owners are gone.
+constexpr char kOwnerIsGone[] = R"sql(
+            l.mapping_id = $1
+            AND NOT EXISTS (SELECT FROM redis_migrate.seen_row AS s
+                            WHERE s.run_id = $2 AND s.mapping_id = $1 AND s.row_key = l.row_key
+                                AND NOT s.lost)
+            AND NOT EXISTS (SELECT FROM redis_migrate.reject AS r
+                            WHERE r.run_id = $2 AND r.db = l.db AND r.key_bytes = l.key_bytes))sql";
+
+// Whether another key yields the row of such an entry.
+constexpr char kHasOther[] = R"sql(
+            EXISTS (SELECT FROM redis_migrate.seen_row AS s
+                    WHERE s.run_id = $2 AND s.mapping_id = $1 AND s.row_key = l.row_key))sql";
+
 // Removes the entries of rows whose owners are gone, and returns the rows that no key yields any more. A row
 // that another key yields stays: the next run makes it that key's.
 std::vector<std::string> TakeGoneFromLedger(const Mapping &mapping, int64 run_id, int64 *left_to_others) {
   pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute(
-      R"sql(DELETE FROM redis_migrate.ledger AS l
-            WHERE l.mapping_id = $1
-                AND NOT EXISTS (SELECT FROM redis_migrate.seen_row AS s
-                                WHERE s.run_id = $2 AND s.mapping_id = $1 AND s.row_key = l.row_key
-                                    AND NOT s.lost)
-                AND NOT EXISTS (SELECT FROM redis_migrate.reject AS r
-                                WHERE r.run_id = $2 AND r.db = l.db AND r.key_bytes = l.key_bytes)
-            RETURNING l.row_key,
-                EXISTS (SELECT FROM redis_migrate.seen_row AS s
-                        WHERE s.run_id = $2 AND s.mapping_id = $1 AND s.row_key = l.row_key))sql",
-      {SqlParam::Int8(mapping.id), SqlParam::Int8(run_id)});
+  auto rows = Spi::Execute(std::string("DELETE FROM redis_migrate.ledger AS l WHERE ") + kOwnerIsGone +
+                               " RETURNING l.row_key, " + kHasOther,
+                           {SqlParam::Int8(mapping.id), SqlParam::Int8(run_id)});
   std::vector<std::string> gone;
   for (uint64 i = 0; i < rows.size(); ++i) {
     if (rows[i].Bool(1))
@@ -135,13 +140,6 @@ void PrunePacked(const Mapping &mapping, const Target &target, int64 run_id, Jou
   rows.DeleteUnseen(run_id, result.counts);
 }
 
-// Returns the columns of the target that hold when rows expire.
-std::vector<std::string> FindExpiryColumns(const Mapping &mapping, const Target &target) {
-  if (!mapping.on_expire) return {};
-  BatchShape const shape(ParsePattern(mapping.pattern), ExpandFromName(mapping.expand));
-  return ExpiryColumns(MappingQuery(mapping, shape, target).facts());
-}
-
 // The identities that the run met, as a relation that the owner of the migration can read.
 void FillSeen(const Mapping &mapping, int64 run_id, TupleDesc desc, pg::Tuplestore &seen) {
   pg::AsExtensionOwner as_owner;
@@ -155,7 +153,34 @@ void FillSeen(const Mapping &mapping, int64 run_id, TupleDesc desc, pg::Tuplesto
   }
 }
 
+// The condition that a row of an exclusive mapping without a ledger is not among redis_seen.
+std::string IsUnseen(const Ledger &ledger) {
+  return "NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM redis_seen) AS seen "
+         "WHERE " +
+         ledger.HasIdentity("target", "seen.row_key") + ")";
+}
+
+std::vector<GoneRow> FindUnseenRows(const Mapping &mapping, const Target &target, int64 run_id) {
+  Ledger const ledger(mapping, target);
+  TupleDesc desc = OneColumn("row_key", TEXTOID);
+  pg::Tuplestore seen;
+  FillSeen(mapping, run_id, desc, seen);
+  pg::NamedRows named(kSeenName, desc, seen.get());
+  CanonicalText canonical;
+  pg::Rows const found = Spi::Execute("SELECT " + ledger.RowKeyExpression("target") + " FROM " + target.name +
+                                      " AS target WHERE " + IsUnseen(ledger));
+  std::vector<GoneRow> rows;
+  for (uint64 i = 0; i < found.size(); ++i) rows.push_back({found[i].Text(0), {}});
+  return rows;
+}
+
 }  // namespace
+
+std::vector<std::string> FindExpiryColumns(const Mapping &mapping, const Target &target) {
+  if (!mapping.on_expire) return {};
+  BatchShape const shape(ParsePattern(mapping.pattern), ExpandFromName(mapping.expand));
+  return ExpiryColumns(MappingQuery(mapping, shape, target).facts());
+}
 
 PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
   PruneResult result;
@@ -205,13 +230,33 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
   pg::Tuplestore seen;
   FillSeen(mapping, run_id, desc, seen);
   pg::NamedRows named(kSeenName, desc, seen.get());
-  DeleteWhere(
-      mapping, target.name, expires,
-      "NOT EXISTS (SELECT FROM (SELECT row_key::pg_catalog.text[] AS row_key FROM redis_seen) AS seen "
-      "WHERE " +
-          ledger.HasIdentity("target", "seen.row_key") + ")",
-      journal, result.counts);
+  DeleteWhere(mapping, target.name, expires, IsUnseen(ledger), journal, result.counts);
   return result;
+}
+
+std::vector<GoneRow> FindGoneRows(const Mapping &mapping, const Target &target, int64 run_id) {
+  pg::LocalSettings settings;
+  settings.Set("enable_nestloop", "off");  // as in Prune
+  std::vector<GoneRow> gone;
+  if (mapping.ledger == "packed") {
+    KeyPattern const pattern = ParsePattern(mapping.pattern);
+    BatchShape const shape(pattern, ExpandFromName(mapping.expand));
+    MappingQuery const query(mapping, shape, target);
+    PackedRows rows(mapping, target, query);
+    NoteRejectedAsSeen(mapping, pattern, rows, run_id);
+    CanonicalText canonical;
+    for (PackedRows::UnseenRow &row :
+         rows.FindUnseen(run_id, Ledger(mapping, target).RowKeyExpression("target")))
+      gone.push_back({std::move(row.row_key), row.item});
+    return gone;
+  }
+  if (mapping.ledger == "none") return FindUnseenRows(mapping, target, run_id);
+  pg::AsExtensionOwner as_owner;
+  pg::Rows const found = Spi::Execute(std::string("SELECT l.row_key FROM redis_migrate.ledger AS l WHERE ") +
+                                          kOwnerIsGone + " AND NOT " + kHasOther,
+                                      {SqlParam::Int8(mapping.id), SqlParam::Int8(run_id)});
+  for (uint64 i = 0; i < found.size(); ++i) gone.push_back({found[i].Text(0), {}});
+  return gone;
 }
 
 bool IsFaultOfRows(const Mapping &mapping, const pg::PgError &error) {

@@ -16,6 +16,7 @@
 #include "pg/transaction.h"
 #include "run/dry_run.h"
 #include "run/emptied_targets.h"
+#include "run/prune_around.h"
 #include "run/run_summary.h"
 #include "store/archive_source.h"
 #include "verify/verification.h"
@@ -31,8 +32,6 @@ constexpr int64 kFewRows = 100;
 
 // Thrown to undo a prune that removed too much.
 struct TooManyGone {};
-
-std::string TextOf(const char *text) { return text == nullptr ? "" : text; }
 
 // Whether a prune has removed more than so many percent.
 bool IsMuch(const PruneResult &result, int limit) {
@@ -182,35 +181,31 @@ void Run::PruneMappings() {
   std::vector<const Mapping *> waiting;
   for (const Mapping *mapping : InDependencyOrder(migration_))
     if (selected.count(mapping)) waiting.insert(waiting.begin(), mapping);
-  while (!waiting.empty()) {
-    std::vector<const Mapping *> refused;
-    for (const Mapping *mapping : waiting) {
-      try {
-        PruneMapping(*mapping);
-      } catch (const pg::PgError &error) {
-        bool const is_last_hope = refused.size() + 1 == waiting.size();
-        if (error.sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION && !is_last_hope)
-          refused.push_back(mapping);
-        else if (IsFaultOfRows(*mapping, error))
-          RefusePrune(*mapping, error);
-        else
-          NamingMapping(*mapping, [] { throw; });
-      } catch (const Failure &) {
-        NamingMapping(*mapping, [] { throw; });
-      }
-    }
-    waiting = std::move(refused);
+  for (bool is_stuck = false; !waiting.empty() && !is_stuck;) {
+    std::vector<const Mapping *> stuck;
+    for (const Mapping *mapping : waiting)
+      if (!PruneMapping(*mapping, false)) stuck.push_back(mapping);
+    is_stuck = stuck.size() == waiting.size();
+    waiting = std::move(stuck);
   }
+  for (const Mapping *mapping : waiting) PruneMapping(*mapping, true);
 }
 
-// Rows that cannot go must not keep a run, or live sync, from its end.
-void Run::RefusePrune(const Mapping &mapping, const pg::PgError &error) {
-  std::string const why =
-      "a row cannot go (" + pg::SqlStateText(error.sqlstate()) + "): " + std::string(error.what());
-  record_.SetPruneOutcome(mapping.name, "refused", why);
-  Spi::Commit();
-  pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned: " + why, TextOf(error.data()->detail),
-             "Remove what keeps the row, and run the migration again with prune => true.");
+bool Run::PruneMapping(const Mapping &mapping, bool around_stuck) {
+  try {
+    PruneNow(mapping, around_stuck);
+  } catch (const pg::PgError &error) {
+    if (!IsFaultOfRows(mapping, error)) NamingMapping(mapping, [] { throw; });
+    if (!around_stuck) return false;
+    // The rows fail only together.
+    std::string const why = pg::SqlStateText(error.sqlstate()) + ": " + error.what();
+    record_.SetPruneOutcome(mapping.name, "refused", why);
+    Spi::Commit();
+    pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned: " + why);
+  } catch (const Failure &) {
+    NamingMapping(mapping, [] { throw; });
+  }
+  return true;
 }
 
 void Run::PruneArchive() {
@@ -235,7 +230,7 @@ void Run::RequireFewDeleted(const std::string &what, const PruneResult &result) 
                     pg::QuoteLiteral(migration_.name) + ", live => true, force => true).");
 }
 
-void Run::PruneMapping(const Mapping &mapping) {
+void Run::PruneNow(const Mapping &mapping, bool around_stuck) {
   PruneResult result;
   try {
     pg::InSubtransaction([&] {
@@ -251,7 +246,8 @@ void Run::PruneMapping(const Mapping &mapping) {
         return;
       }
       bool const may_empty = parameters_.force || (parameters_.is_flushed && mapping.on_flush == "delete");
-      result = Prune(mapping, record_.id(), may_empty);
+      result = around_stuck ? PruneAround(mapping, record_.id(), may_empty)
+                            : Prune(mapping, record_.id(), may_empty);
       if (may_empty) return;
       if (parameters_.live) return RequireFewDeleted("mapping \"" + mapping.name + "\"", result);
       if (IsMuch(result, pg::settings::prune_limit)) throw TooManyGone();
@@ -262,17 +258,29 @@ void Run::PruneMapping(const Mapping &mapping) {
                  std::to_string(result.rows) + " rows, more than pg_redis_migrate.prune_limit, " +
                  std::to_string(pg::settings::prune_limit) + " %";
     result.counts = {};
+    result.stuck.clear();
   }
   Tally tally;
   tally.rows[mapping.name] = result.counts;
   record_.Save(tally, record_.level(), record_.position());
-  record_.SetPruneOutcome(mapping.name, result.outcome, result.why);
+  bool const went_nothing = !result.stuck.empty() && result.counts.deleted == 0;
+  record_.SetPruneOutcome(mapping.name, went_nothing ? "refused" : result.outcome,
+                          result.why.empty() ? result.stuck : result.why);
   Spi::Commit();
+  TellPruned(mapping, result);
+}
+
+void Run::TellPruned(const Mapping &mapping, const PruneResult &result) const {
   if (result.counts.changed_here > 0)
     pg::Report(WARNING,
                "prune removed " + std::to_string(result.counts.changed_here) + " rows of mapping \"" +
                    mapping.name + "\" that were changed here since they were stored",
                "Their keys are gone from Redis.");
+  if (!result.stuck.empty())
+    pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned completely: " + result.stuck,
+               "Letters and digits of its key columns are shown as x. The next prune tries such rows again.",
+               "CALL redis_migrate.verify(" + pg::QuoteLiteral(migration_.name) +
+                   ") tells which rows have lost their keys.");
   if (result.outcome == "refused")
     pg::Report(WARNING, "mapping \"" + mapping.name + "\" was not pruned: " + result.why,
                "An emptied Redis, or the wrong server or database, would look like this.",

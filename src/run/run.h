@@ -48,10 +48,12 @@ class Run {
   // Reads the parts of a level. False: the source is no longer the one that was divided.
   bool ReadParts(int level, const SourceDivision &source, uint64 &repeated);
   // Rows that others refer to go last: in the order of depends_on, and again after what they waited for is
-  // gone.
+  // gone. What cannot go then keeps neither other rows nor the run, or live sync, from going on.
   void PruneMappings();
-  void PruneMapping(const Mapping &mapping);
-  void RefusePrune(const Mapping &mapping, const pg::PgError &error);
+  // around_stuck: leaves rows that cannot go. Not so: false if there are any, and nothing has been done.
+  bool PruneMapping(const Mapping &mapping, bool around_stuck);
+  void PruneNow(const Mapping &mapping, bool around_stuck);
+  void TellPruned(const Mapping &mapping, const PruneResult &result) const;
   // For a live run, which keeps the archive in step, too.
   void PruneArchive();
   // For a live run: errors 55000 when a snapshot would take more of a mapping than may go unasked.

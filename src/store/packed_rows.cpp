@@ -1,6 +1,7 @@
 #include "store/packed_rows.h"
 
 #include "ledger/departure.h"
+#include "ledger/ledger_segments.h"
 #include "mapping/expiry_columns.h"
 #include "mapping/ledger_choice.h"
 #include "mapping/ledger_mark.h"
@@ -366,8 +367,8 @@ void PackedRows::NoteSeenRowsOf(const std::vector<const source::Entry *> &entrie
   PackedLedger::NoteSeen(mapping_.id, run_id, std::move(stored.items));
 }
 
-void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
-  TupleDesc desc = pg::Call([&] {
+void PackedRows::ReadUnseen(int64 run_id, bool takes, Unseen &unseen) {
+  TupleDesc desc = unseen.desc = pg::Call([&] {
     TupleDesc made = CreateTemplateTupleDesc(4);
     TupleDescInitEntry(made, 1, "redis_hash", BYTEAOID, -1, 0);
     TupleDescInitEntry(made, 2, "redis_image", INT8OID, -1, 0);
@@ -376,7 +377,6 @@ void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
     TupleDescFinalize(made);
     return made;
   });
-  pg::Tuplestore gone, seen;
   Datum const now_ms = Int64GetDatum(pg::NowMs());
   auto put = [&](pg::Tuplestore &rows, const PackedItem &item) {
     Datum values[] = {pg::ByteaDatum(Pack({item}, Packing::kHashes)),
@@ -385,24 +385,51 @@ void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
     rows.Put(desc, values, nulls);
     pfree(DatumGetPointer(values[0]));
   };
-  ledger_.TakeUnseen(
-      run_id, [&](const PackedItem &item) { put(gone, item); },
+  ledger_.VisitUnseen(
+      run_id, takes, [&](const PackedItem &item) { put(unseen.gone, item); },
       [&](const PackedItem &item) {
-        if (mapping_.exclusive) put(seen, item);
+        if (mapping_.exclusive) put(unseen.seen, item);
       });
+}
+
+// The condition that a row of an exclusive mapping is neither among redis_seen nor among redis_gone.
+std::string PackedRows::IsUnseen() const {
+  std::string const is_row = "redis_hash OPERATOR(pg_catalog.=) " + RowHashExpression(target_, "target");
+  return "NOT EXISTS (SELECT FROM redis_seen AS seen WHERE seen." + is_row +
+         ") AND NOT EXISTS (SELECT FROM redis_gone AS gone WHERE gone." + is_row + ")";
+}
+
+std::vector<PackedRows::UnseenRow> PackedRows::FindUnseen(int64 run_id, const std::string &row_key) {
+  Unseen unseen;
+  ReadUnseen(run_id, false, unseen);
+  pg::NamedRows named_gone(kGoneName, unseen.desc, unseen.gone.get());
+  pg::NamedRows named_seen(kSeenName, unseen.desc, unseen.seen.get());
   std::string const hash = RowHashExpression(target_, "target");
-  auto const statements = MakeDeleteStatements("gone.redis_hash OPERATOR(pg_catalog.=) " + hash,
-                                               pg::KeptStatement::Planning::kAsUsual);
-  DeleteGone(desc, gone, *statements, counts);
+  std::string const select = "SELECT " + hash + ", " + row_key + " FROM " + target_.name + " AS target";
+  std::string sql = select + ", redis_gone AS gone WHERE gone.redis_hash OPERATOR(pg_catalog.=) " + hash;
+  if (mapping_.exclusive) sql += " UNION ALL " + select + " WHERE " + IsUnseen();
+  pg::Rows const found = pg::Spi::Execute(sql);
+  std::vector<UnseenRow> rows;
+  for (uint64 i = 0; i < found.size(); ++i) {
+    std::vector<PackedItem> items;
+    UnpackOrThrow(pg::DatumBytes(found[i].Value(0)), Packing::kHashes, items);
+    rows.push_back({items.at(0), found[i].Text(1)});
+  }
+  return rows;
+}
+
+void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {
+  Unseen unseen;
+  ReadUnseen(run_id, true, unseen);
+  auto const statements =
+      MakeDeleteStatements("gone.redis_hash OPERATOR(pg_catalog.=) " + RowHashExpression(target_, "target"),
+                           pg::KeptStatement::Planning::kAsUsual);
+  DeleteGone(unseen.desc, unseen.gone, *statements, counts);
   if (!mapping_.exclusive) return;
   // Rows that have just been marked are not marked again.
-  pg::NamedRows named(kSeenName, desc, seen.get());
-  pg::NamedRows named_gone(kGoneName, desc, gone.get());
-  std::string const is_unseen =
-      "NOT EXISTS (SELECT FROM redis_seen AS seen WHERE seen.redis_hash OPERATOR(pg_catalog.=) " + hash +
-      ") AND NOT EXISTS (SELECT FROM redis_gone AS gone WHERE gone.redis_hash OPERATOR(pg_catalog.=) " +
-      hash + ")";
-  DeleteWhere(mapping_, target_.name, ExpiryColumns(query_.facts()), is_unseen, *journal_, counts);
+  pg::NamedRows named(kSeenName, unseen.desc, unseen.seen.get());
+  pg::NamedRows named_gone(kGoneName, unseen.desc, unseen.gone.get());
+  DeleteWhere(mapping_, target_.name, ExpiryColumns(query_.facts()), IsUnseen(), *journal_, counts);
 }
 
 }  // namespace prm

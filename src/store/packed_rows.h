@@ -56,6 +56,14 @@ class PackedRows {
   void NoteSeenRowsOf(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                       int64 run_id);
 
+  // A row of the target: its hash, and its key columns as the text of an array.
+  struct UnseenRow {
+    PackedItem item;
+    std::string row_key;
+  };
+  // Returns the rows that DeleteUnseen would delete now. row_key: the expression of their key columns.
+  std::vector<UnseenRow> FindUnseen(int64 run_id, const std::string &row_key);
+
   // Deletes, as on_delete says, the rows of the target that have an entry and that the run has not met, in
   // one scan of the target, and their entries. For an exclusive mapping, a second scan deletes rows without
   // an entry.
@@ -76,6 +84,13 @@ class PackedRows {
     std::vector<PackedItem> items;
   };
 
+  // The entries of rows that the run has not met, and of an exclusive mapping those that it has.
+  struct Unseen {
+    TupleDesc desc;
+    pg::Tuplestore gone, seen;
+  };
+  void ReadUnseen(int64 run_id, bool takes, Unseen &unseen);
+  std::string IsUnseen() const;
   void FindElementColumn();
   void MakeStatements();
   TupleDesc KeysDesc(const std::vector<size_t> &keys, bool with_image) const;

@@ -117,7 +117,7 @@ $redis->cli('DEL', 'a:1', 'a:2', 'b:1', 'b:2', 'b:3', 'b:5', 'c:1', 'a:3', 'b:4'
 run('fk', 'prune => true, force => true');
 is(sql('SELECT (SELECT count(*) FROM pet), (SELECT count(*) FROM person), (SELECT count(*) FROM city)'), '0|0|0', 'prune removes rows before those that they refer to');
 
-# Rows that the application refers to, or keeps by a trigger, keep neither the run nor other mappings from being pruned.
+# Rows that the application refers to, or keeps by a trigger, keep neither the run nor other rows or mappings from being pruned.
 sql(q{CREATE TABLE fan (city int REFERENCES city);
     CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF OLD.id = 2 THEN RAISE EXCEPTION 'not this one' USING ERRCODE = '42501'; END IF; RETURN OLD; END $$;
@@ -127,10 +127,10 @@ run('fk');
 sql('INSERT INTO fan VALUES (2)');
 $redis->cli('DEL', 'a:2', 'b:2', 'c:2', 'c:3');
 my (undef, undef, $said) = $node->psql('postgres', q{CALL redis_migrate.run('fk', prune => true)});
-like($said, qr/WARNING:  mapping "cities" was not pruned: a row cannot go \(23503\): .*"fan_city_fkey"/, 'rows that others refer to stay');
-is(sql(q{SELECT mapping, deleted, prune, left(prune_detail, 38) FROM redis_migrate.mapping_counts
+like($said, qr/WARNING:  mapping "cities" was not pruned completely: 1 row cannot go: \(id\)=\(x\) \(23503: .*"fan_city_fkey"/, 'rows that others refer to stay');
+is(sql(q{SELECT mapping, deleted, prune, left(prune_detail, 51) FROM redis_migrate.mapping_counts
     WHERE run_id = (SELECT max(run_id) FROM redis_migrate.runs) ORDER BY mapping}),
-    "cities|0|refused|a row cannot go (23503): update or del\npeople|1|pruned|\npets|0|refused|a row cannot go (42501): not this one", 'each mapping has its outcome');
+    "cities|1|pruned|1 row cannot go: (id)=(x) (23503: update or delete \npeople|1|pruned|\npets|0|refused|1 row cannot go: (id)=(x) (42501: not this one)", 'each mapping has its outcome');
 is(last_run($node, 'fk', 'state'), 'completed', 'and the run completes');
 sql('TRUNCATE fan; DROP TRIGGER keep ON pet');
 run('fk', 'prune => true');
@@ -143,7 +143,7 @@ sql(q{CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 for (['STATEMENT', '0A000'], ['ROW', 'HV00L'])
 {
     sql("CREATE TRIGGER refuse BEFORE DELETE ON pet FOR EACH $_->[0] EXECUTE FUNCTION refuse('$_->[1]')");
-    like(error(q{CALL redis_migrate.run('fk', prune => true)}), qr/ERROR:  $_->[1]: mapping "pets": no deletes\nDETAIL:  Nothing goes.\nHINT:  Ask./, "$_->[1] ends the run");
+    like(error(q{CALL redis_migrate.run('fk', prune => true)}), qr/ERROR:  $_->[1]: mapping "pets": no deletes\nDETAIL:  Nothing goes.\nHINT:  Ask.\nCONTEXT:  PL\/pgSQL function refuse\(\)/, "$_->[1] ends the run");
     sql('DROP TRIGGER refuse ON pet');
 }
 sql(q{CREATE TABLE called (id int PRIMARY KEY, v text); CREATE FUNCTION own(text) RETURNS text LANGUAGE sql RETURN $1});
