@@ -7,12 +7,10 @@
 
 namespace prm {
 
-// Throws an error of a mapping again, with the mapping's name in the message.
-[[noreturn]] inline void ThrowNamed(const Mapping &mapping, const pg::Failure &error) {
+// "mapping "m": message", or the message if it has the name already.
+inline std::string NamedMessage(const Mapping &mapping, const std::string &message) {
   std::string const name = "mapping \"" + mapping.name + "\"";
-  bool const is_named = error.message().find(name) != std::string::npos;
-  throw pg::Failure(error.sqlstate(), is_named ? error.message() : name + ": " + error.message(),
-                    error.detail(), error.hint());
+  return message.find(name) != std::string::npos ? message : name + ": " + message;
 }
 
 // Runs `body`, which works on one mapping. Errors of the server stay as they are: they may be tried again.
@@ -23,13 +21,11 @@ void NamingMapping(const Mapping &mapping, Body body) {
   } catch (const pg::UnconfirmedRelation &) {
     throw;
   } catch (const pg::Failure &error) {
-    ThrowNamed(mapping, error);
-  } catch (const pg::PgError &error) {
-    if (pg::FaultOf(error.sqlstate()) == pg::Fault::kServer) throw;
-    const ErrorData *data = error.data();
-    ThrowNamed(mapping,
-               pg::Failure(error.sqlstate(), error.what(), data->detail != nullptr ? data->detail : "",
-                           data->hint != nullptr ? data->hint : ""));
+    throw pg::Failure(error.sqlstate(), NamedMessage(mapping, error.message()), error.detail(), error.hint());
+  } catch (pg::PgError &error) {
+    if (pg::FaultOf(error.sqlstate()) != pg::Fault::kServer)
+      error.SetMessage(NamedMessage(mapping, error.what()));
+    throw;
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "pg/guard.h"
+
 namespace prm::pg {
 
 int Failure::SqlState(ErrorCode code) noexcept {
@@ -90,6 +92,11 @@ Fault FaultOf(int sqlstate) {
     if (category == of_server) return Fault::kServer;
   if (sqlstate == ERRCODE_LOCK_NOT_AVAILABLE) return Fault::kServer;
   return strstr(kUnclearCodes, (state + " ").c_str()) != nullptr ? Fault::kUnclear : Fault::kRow;
+}
+
+char *PgError::Keep(const std::string &text) const {
+  MemoryContext const context = data()->assoc_context;
+  return Call([&] { return MemoryContextStrdup(context, text.c_str()); });
 }
 
 std::string SqlStateText(int sqlstate) { return unpack_sql_state(sqlstate); }

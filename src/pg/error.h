@@ -17,6 +17,10 @@ class PgError : public std::exception {
   const char *what() const noexcept override { return data()->message ? data()->message : "unknown error"; }
   ErrorData *data() const noexcept { return data_->data; }
   int sqlstate() const noexcept { return data()->sqlerrcode; }
+  // Replaces the message; SQLSTATE, detail, hint and context stay. So for detail and hint.
+  void SetMessage(const std::string &message) { data()->message = Keep(message); }
+  void SetDetail(const std::string &detail) { data()->detail = Keep(detail); }
+  void SetHint(const std::string &hint) { data()->hint = Keep(hint); }
   // Hands the error over to the entry barrier, which raises it again.
   ErrorData *Release() noexcept { return std::exchange(data_->data, nullptr); }
 
@@ -31,6 +35,8 @@ class PgError : public std::exception {
       if (data != nullptr) MemoryContextDelete(data->assoc_context);
     }
   };
+  char *Keep(const std::string &text) const;
+
   std::shared_ptr<Holder> data_;
 };
 

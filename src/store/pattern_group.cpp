@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "mapping/mapping_settings.h"
+#include "mapping/named_errors.h"
 #include "pg/identity.h"
 #include "pg/transaction.h"
 #include "source/entry_order.h"
@@ -170,15 +171,16 @@ class PatternGroup::Work {
 
   [[noreturn]] void ThrowFaultOfMapping(const Trial &trial) {
     const PreparedMapping &prepared = store_->prepared(trial.mapping);
-    const ErrorData *data = trial.error->data();
-    throw pg::Failure(
-        trial.error->sqlstate(), "mapping \"" + prepared.mapping.name + "\": " + trial.error->what(),
-        data->detail != nullptr ? data->detail : "Each key that was tried on its own failed in the same way.",
-        data->hint != nullptr
-            ? data->hint
-            : "Change the mapping with redis_migrate.alter_mapping, or the functions that its query, its "
-              "checks and the triggers of " +
-                  prepared.target.name + " call, and run the migration again: it continues from here.");
+    PgError error = *trial.error;
+    error.SetMessage(NamedMessage(prepared.mapping, error.what()));
+    if (error.data()->detail == nullptr)
+      error.SetDetail("Each key that was tried on its own failed in the same way.");
+    if (error.data()->hint == nullptr)
+      error.SetHint(
+          "Change the mapping with redis_migrate.alter_mapping, or the functions that its query, its "
+          "checks and the triggers of " +
+          prepared.target.name + " call, and run the migration again: it continues from here.");
+    throw error;
   }
 
   // Counts what a try that holds has found.

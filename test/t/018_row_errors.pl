@@ -60,8 +60,8 @@ $redis->cli('FLUSHALL');
 
 # An error that every key raises is the mapping's.
 $redis->cli('SET', "v:$_", '42883') for 1 .. 10;
-like(sql_error($node, q{CALL redis_migrate.run('shop')}), qr/ERROR:  42883: mapping "values": state 42883\n.*HINT: .*alter_mapping/s,
-    'what fails alike for every key ends the run, names the mapping and says what to do');
+like(sql_error($node, q{CALL redis_migrate.run('shop')}), qr/ERROR:  42883: mapping "values": state 42883\n.*HINT: .*alter_mapping.*\nCONTEXT:  PL\/pgSQL function/s,
+    'what fails alike for every key ends the run, names the mapping, says what to do and where it was raised');
 $redis->cli('FLUSHALL');
 
 # Rights: those of a row, and those that the mapping lacks.
