@@ -78,6 +78,19 @@ Rows ExecuteWith(const std::string &sql, const Params &params, bool read_only) {
 
 }  // namespace
 
+WithoutJit::WithoutJit() {
+  if (!jit_enabled) return;
+  guc_nest_ = Call([] {
+    int const nest = NewGUCNestLevel();
+    (void)set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+    return nest;
+  });
+}
+
+WithoutJit::~WithoutJit() {
+  if (guc_nest_ != 0 && !unwinds()) AtEOXact_GUC(true, guc_nest_);
+}
+
 SqlParam SqlParam::TextArray(const std::vector<std::string> &items) {
   return ArrayParam(TEXTARRAYOID, TEXTOID, items, [](const std::string &item) { return TextDatum(item); });
 }

@@ -46,18 +46,15 @@ struct SqlParam {
 
 // For a scope: what is planned is not compiled. Most statements are about few rows, and the cost that the
 // planner expects, with methods that we disable or many partitions, says nothing about them. Spi does so for
-// all of its statements. Not as a setting: SET LOCAL in such a scope stays in effect. But SET LOCAL jit in a
-// function that a statement calls finds jit off and restores that when the transaction ends, so that the
-// session has it off from then on.
-class WithoutJit {
+// all of its statements. As in a function with SET jit = off, a SET LOCAL of this setting ends with the
+// scope; what else a statement sets in it stays.
+class WithoutJit : Scope {
  public:
-  WithoutJit() = default;
-  ~WithoutJit() { jit_enabled = before_; }
-  WithoutJit(const WithoutJit &) = delete;
-  WithoutJit &operator=(const WithoutJit &) = delete;
+  WithoutJit();
+  ~WithoutJit();
 
  private:
-  bool const before_ = std::exchange(jit_enabled, false);
+  int guc_nest_ = 0;  // 0: nothing had to be set
 };
 
 // One row of a result.

@@ -179,4 +179,21 @@ is($rows->('true'), KEYS / 2, 'hides rows of what the query joins');
     sql(q{SELECT redis_migrate.stop('compiled')});
 }
 
+# A function that a statement of ours calls may set jit. SET LOCAL ends with the statement, SET stays, and so does what
+# else it sets.
+sql(q{
+    CREATE TABLE jit (id int PRIMARY KEY, value text);
+    CREATE FUNCTION set_jit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+    CREATE TRIGGER set_jit BEFORE INSERT ON jit FOR EACH ROW EXECUTE FUNCTION set_jit();
+    SELECT redis_migrate.create_migration('jit', 'shop', databases => '{0}');
+    SELECT redis_migrate.add_mapping('jit', 'jit', 'j:{id:int}', 'jit', 'SELECT id, value FROM redis_batch', '{id}', databases => '{0}')});
+$redis->cli('SET', 'j:1', 'x');
+for (['SET LOCAL', 'off', 'on', 'on'], ['SET LOCAL', 'on', 'on', 'on'], ['SET LOCAL', 'on', 'off', 'off'], ['SET', 'on', 'off', 'on'], ['SET', 'off', 'on', 'off'])
+{
+    my ($set, $value, $session, $after) = @$_;
+    sql(qq{TRUNCATE jit; CREATE OR REPLACE FUNCTION set_jit() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN $set jit = $value; SET work_mem = ''77MB''; RETURN NEW; END'});
+    is(sql(qq{SET jit = $session; CALL redis_migrate.run('jit'); SHOW jit; SHOW work_mem}), "$after\n77MB", "$set jit = $value where it is $session");
+}
+
 done_testing();
