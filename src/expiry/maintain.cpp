@@ -6,6 +6,7 @@
 #include "expiry/sweep.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
+#include "pg/identity.h"
 #include "pg/memory.h"
 #include "pg/transaction.h"
 #include "pg/wait.h"
@@ -34,7 +35,9 @@ const char *OrderText(Order order) {
 class DividedCount {
  public:
   DividedCount(const Statements &statements, const Cutoff &cutoff)
-      : statements_(statements), cutoff_(cutoff) {}
+      : statements_(statements), cutoff_(cutoff) {
+    ChoosePlan(settings_, Order::kPages);
+  }
 
   int64 Pages(int64 begin, int64 end) {
     int64 count = 0;
@@ -78,6 +81,7 @@ class DividedCount {
     return count;
   }
 
+  pg::LocalSettings settings_;
   const Statements &statements_;
   const Cutoff &cutoff_;
   int64 failed_ = 0;

@@ -117,8 +117,11 @@ namespace {
 
 // PostgreSQL may evaluate the condition before it compares tids, and a row for which the condition fails
 // would fail the others again and again: it is not evaluated for rows that are left out, nor for others than
-// those that are named.
+// those that are named or in the pages that are counted.
 constexpr char kLeftOut[] = "CASE WHEN target.ctid OPERATOR(pg_catalog.=) ANY ($4) THEN false ELSE ";
+constexpr char kElsewhere[] =
+    "CASE WHEN target.ctid OPERATOR(pg_catalog.<) $2 OR target.ctid OPERATOR(pg_catalog.>=) $3 THEN false "
+    "ELSE ";
 constexpr char kNotNamed[] = "CASE WHEN target.ctid OPERATOR(pg_catalog.<>) ALL ($2) THEN false ELSE ";
 
 const char *LeftOut(bool but_some) { return but_some ? kLeftOut : ""; }
@@ -252,7 +255,7 @@ std::string Statements::Count() const {
 }
 
 std::string Statements::CountInPages() const {
-  return "SELECT pg_catalog.count(*) FROM " + table_ + " WHERE " + kPages + " AND " + Expired();
+  return "SELECT pg_catalog.count(*) FROM " + table_ + " WHERE " + kPages + " AND " + Expired(kElsewhere);
 }
 
 std::string Statements::Range() const {

@@ -161,6 +161,18 @@ for my $pages (0, 1)
     is(sql("SELECT count(*) FROM $table") . stuck($table, 'count(*) OVER ()'), '101', 'those that the condition leaves alone leave the list');
 }
 
+# --- a preview looks at few rows more than once, however they are read
+sql(q{CREATE SEQUENCE looked}, q{CREATE FUNCTION looks(text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN PERFORM nextval(''looked''); RETURN $1::int > 0; END'},
+    q{CREATE TABLE looked_at (age text, pad text, expires_at timestamptz NOT NULL)},
+    q{INSERT INTO looked_at SELECT CASE g WHEN 2000 THEN 'old' ELSE '1' END, repeat('x', 200), now() - interval '1 day' FROM generate_series(1, 2000) AS g},
+    q{SET client_min_messages = error}, q{SELECT redis_migrate.add_expiry('looked_at', 'expires_at', condition => 'looks(age)')});
+for my $method ('enable_tidscan', 'enable_seqscan')
+{
+    sql(q{ALTER SEQUENCE looked RESTART});
+    is(sql("SET $method = off", q{SELECT * FROM redis_migrate.sweep_preview('looked_at')}), '2000|1999|1', "without $method a preview counts the others");
+    cmp_ok(sql('SELECT last_value FROM looked'), '<', 12000, 'and looks at each row a few times at most');
+}
+
 # --- a row for which the condition fails behind many that it leaves alone
 sql(q{CREATE TABLE behind (id int PRIMARY KEY, age text, deleted_at timestamptz, expires_at timestamptz NOT NULL)}, q{CREATE INDEX ON behind (expires_at)},
     q{INSERT INTO behind SELECT g, CASE g WHEN 4001 THEN 'old' ELSE '1' END, CASE WHEN g <= 4000 THEN now() END, now() - interval '1 day' + g * interval '1 millisecond' FROM generate_series(1, 4100) AS g},
