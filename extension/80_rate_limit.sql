@@ -29,13 +29,14 @@ CREATE TABLE redis_migrate.rate_limit_exception (
     period     interval,
     burst      bigint,
     expires_at timestamptz,
+    added_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     UNIQUE NULLS NOT DISTINCT (policy_id, kind, key, network),
     CHECK ((key IS NULL) OPERATOR(pg_catalog.<>) (network IS NULL)),
     CHECK ((kind OPERATOR(pg_catalog.=) 'override') OPERATOR(pg_catalog.=) (quota IS NOT NULL AND period IS NOT NULL))
 );
 ALTER TABLE redis_migrate.rate_limit_exception REPLICA IDENTITY FULL;
 COMMENT ON TABLE redis_migrate.rate_limit_exception IS
-    'Keys that a rate limit policy treats differently: allowed, denied (until expires_at), or with other numbers';
+    'Keys that a rate limit policy treats differently: allowed, denied (until expires_at), or with other numbers. added_at: if it lies ahead, the clock has been set back since, and expires_at moves with it';
 
 CREATE TABLE redis_migrate.rate_limit_state (
     policy_id  bigint NOT NULL,

@@ -116,6 +116,8 @@ FROM redis_migrate.job AS k LEFT JOIN pg_catalog.pg_class AS c ON c.oid OPERATOR
 WHERE k.job_id OPERATOR(pg_catalog.=) j.job_id;
 ALTER TABLE redis_migrate.job ALTER relation_owner SET NOT NULL;
 
+ALTER TABLE redis_migrate.rate_limit_exception ADD added_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp();
+
 ALTER TABLE redis_migrate.lockout_policy
     ADD when_full text NOT NULL DEFAULT 'share' CHECK (when_full OPERATOR(pg_catalog.=) ANY (ARRAY['share', 'refuse']));
 ALTER TABLE redis_migrate.lockout_policy ALTER when_full DROP DEFAULT;
@@ -2009,7 +2011,7 @@ COMMENT ON TABLE redis_migrate.rate_limit_policy IS
     'Rate limit policies. Sessions cache what they read until the table changes';
 
 COMMENT ON TABLE redis_migrate.rate_limit_exception IS
-    'Keys that a rate limit policy treats differently: allowed, denied (until expires_at), or with other numbers';
+    'Keys that a rate limit policy treats differently: allowed, denied (until expires_at), or with other numbers. added_at: if it lies ahead, the clock has been set back since, and expires_at moves with it';
 
 COMMENT ON TABLE redis_migrate.rate_limit_state IS
     'States of rate limits with storage table. Only the key is indexed, so that updates stay on their page';

@@ -65,9 +65,13 @@ void AskLists(Pending *pending) {
   if (rule->deny_until == 0) {
     Settle(pending, false, Reason::kDenylisted);
     pending->outcome.reset = -1;
-  } else if (rule->deny_until > pending->now) {
+    return;
+  }
+  int64 const ahead = rule->AheadBy(pg::UnixNs(pg::Call([] { return GetCurrentTimestamp(); })));
+  if (ahead > 0) ForgetPolicies();
+  if (int64 const until = rule->deny_until - ahead; until > pending->now) {
     Settle(pending, false, Reason::kBlocked);
-    pending->outcome.reset = pending->outcome.retry = rule->deny_until - pending->now;
+    pending->outcome.reset = pending->outcome.retry = until - pending->now;
   }
 }
 

@@ -265,7 +265,7 @@ void PutException(int64 policy_id, const char *kind, const Subject &subject, con
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
             ON CONFLICT (policy_id, kind, key, network)
             DO UPDATE SET quota = excluded.quota, period = excluded.period, burst = excluded.burst,
-                expires_at = excluded.expires_at)sql",
+                expires_at = excluded.expires_at, added_at = excluded.added_at)sql",
       {SqlParam::Int8(policy_id), SqlParam::Text(kind), subject.key, subject.network,
        Optional(definition.quota, SqlParam::Int8, INT8OID), definition.period,
        Optional(definition.burst, SqlParam::Int8, INT8OID), expires_at});

@@ -50,9 +50,29 @@ bool PolicyExists(const PolicyKey &policy) {
                  .size() > 0;
 }
 
+// What was added while the clock was ahead lasts as long as it was to, from now on.
+void MoveBack(int64 policy_id) {
+  // Who cannot write, or could fail by it, moves only what is in the cache.
+  if (pg::Call([] { return XactReadOnly || RecoveryInProgress() || IsInParallelMode(); }) ||
+      IsolationUsesXactSnapshot())
+    return;
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.rate_limit_exception AS e
+            SET expires_at = e.expires_at - (e.added_at - c.now), added_at = c.now
+            FROM (SELECT clock_timestamp() AS now OFFSET 0) AS c,
+                (SELECT policy_id, kind, key, network FROM redis_migrate.rate_limit_exception
+                 WHERE policy_id = $1 AND added_at > clock_timestamp() + interval '1 second'
+                 FOR UPDATE SKIP LOCKED) AS ahead
+            WHERE e.policy_id = ahead.policy_id AND e.kind = ahead.kind
+                AND e.key IS NOT DISTINCT FROM ahead.key AND e.network IS NOT DISTINCT FROM ahead.network)sql",
+      {SqlParam::Int8(policy_id)});
+}
+
 void LoadExceptions(Policy *policy) {
+  int64 const now = pg::UnixNs(GetCurrentTimestamp());
+  bool was_ahead = false;
   auto rows = Spi::Execute(
-      R"sql(SELECT kind, key, network, quota, period, burst, expires_at
+      R"sql(SELECT kind, key, network, quota, period, burst, expires_at, added_at
             FROM redis_migrate.rate_limit_exception
             WHERE policy_id = $1 AND (expires_at > clock_timestamp()) IS NOT FALSE)sql",
       {SqlParam::Int8(policy->id)}, true);
@@ -75,6 +95,12 @@ void LoadExceptions(Policy *policy) {
     } else if (kind == "deny") {
       rule->deny = true;
       rule->deny_until = DenyUntil(row, 6);
+      rule->deny_from = pg::UnixNs(DatumGetTimestampTz(row.Value(7)));
+      if (int64 const ahead = rule->AheadBy(now); ahead > 0 && rule->deny_until != 0) {
+        rule->deny_until -= ahead;
+        rule->deny_from = now;
+        was_ahead = true;
+      }
     } else {
       rule->limit =
           pg::ValueOrThrow(MakeRateLimit(policy->limit.algorithm, row.Int8(3), pg::IntervalNs(row.Value(4)),
@@ -84,6 +110,7 @@ void LoadExceptions(Policy *policy) {
   std::stable_sort(
       policy->networks.begin(), policy->networks.end(),
       [](const NetworkRule &a, const NetworkRule &b) { return a.network.bits > b.network.bits; });
+  if (was_ahead) MoveBack(policy->id);
 }
 
 // Reads the latest committed version of a policy, not that of the transaction's snapshot: it stays in the
@@ -158,6 +185,8 @@ void RefreshPolicies() {
   cache->last = nullptr;
   cache->policies.clear();
 }
+
+void ForgetPolicies() { changed = true; }
 
 const Policy &PolicyNamed(Bytes name) {
   if (cache->last != nullptr && cache->last->name == name) return *cache->last;

@@ -20,7 +20,12 @@ enum class Storage { kMemory, kTable, kUnloggedTable };
 struct KeyRule {
   bool allow = false;
   bool deny = false;
-  int64 deny_until = 0;            // nanoseconds since 1970; 0: for ever
+  int64 deny_until = 0;  // nanoseconds since 1970; 0: for ever
+  int64 deny_from = 0;   // when it was put on the list
+
+  // For how long the clock has been ahead, and was set back, since the key was put on the list: it is denied
+  // for so much less. 0: it has not, by more than a second.
+  int64 AheadBy(int64 now) const { return deny_from - now > pg::kSecondNs ? deny_from - now : 0; }
   std::optional<RateLimit> limit;  // an override
 };
 
@@ -51,6 +56,8 @@ struct Policy {
 
 // Processes changes of policies, at most once per statement. Invalidates policies found before.
 void RefreshPolicies();
+// Makes the next RefreshPolicies read all policies again.
+void ForgetPolicies();
 
 // The policy of that name; valid until RefreshPolicies.
 // Errors: 42704 when there is none.
