@@ -146,7 +146,7 @@ class TriggerChanges {
     for (const Table &table : tables)
       if (!table.is_foreign)
         locks.push_back({table.name, HasFence(table) ? "ACCESS EXCLUSIVE" : "SHARE ROW EXCLUSIVE"});
-    pg::LockTables(std::move(locks), until_ms);
+    pg::LockTables(locks, until_ms);
     // For foreign tables, which LOCK TABLE does not take.
     patience_.Set("lock_timeout", std::to_string(std::max(until_ms - pg::MonotonicMs(), int64{1})));
   }

@@ -1,4 +1,5 @@
 // Finds the rows of a batch that cannot be removed, so that the others can be.
+#include "core/halves.h"
 #include "expiry/sweep.h"
 #include "pg/identity.h"
 #include "pg/transaction.h"
@@ -26,6 +27,10 @@ std::vector<RowVersion> LockRows(const std::string &statement, const std::vector
                     DatumGetTransactionId(found[i].Value(1)), found[i].Int8(2)});
   return rows;
 }
+
+struct ByTid {
+  bool operator()(ItemPointerData a, ItemPointerData b) const { return ItemPointerCompare(&a, &b) < 0; }
+};
 
 std::vector<ItemPointerData> TidsOf(const std::vector<RowVersion> &rows, size_t begin, size_t end) {
   std::vector<ItemPointerData> tids;
@@ -102,14 +107,14 @@ bool Sweep::WithCondition(const Statements &statements, const Cutoff &cutoff,
 Sweep::Judged Sweep::Judge(const std::vector<RowVersion> &rows, bool in_order, Oid leaf,
                            const Statements &statements, const Cutoff &cutoff) {
   Judged result;
-  std::vector<size_t> ends = {rows.size()};
+  Halves range(rows.size());
   auto goes_on = [&] {
     return result.done == 0 || SpentMs() < 2 * policy_.batch_ms ||
            (!in_order &&
             ItemPointerGetBlockNumber(&rows[result.done].tid) == ItemPointerGetBlockNumber(&rows[0].tid));
   };
-  while (result.done < rows.size() && !stuck_.TooMany() && goes_on()) {
-    size_t const begin = result.done, end = ends.back();
+  while (!range.done() && !stuck_.TooMany() && goes_on()) {
+    size_t const begin = range.begin(), end = range.end();
     std::vector<RowVersion> found;
     try {
       pg::InSubtransaction([&] {
@@ -123,17 +128,14 @@ Sweep::Judged Sweep::Judge(const std::vector<RowVersion> &rows, bool in_order, O
         return FailureOfCondition(tids, statements, cutoff);
       });
       divided_batches_ = kDividedBatches;
-      if (end - begin > 1) {
-        ends.push_back(begin + (end - begin) / 2);
-        continue;
-      }
+      if (range.Split()) continue;
       stuck_.Keep(rows[begin], {error.sqlstate(), error.what()}, leaf, statements);
       run_.worked = true;
       result.failed.insert(begin);
     }
     GiveWay();
-    result.done = end;
-    ends.pop_back();
+    range.Next();
+    result.done = range.begin();
   }
   return result;
 }
@@ -199,22 +201,19 @@ Sweep::Divided Sweep::Divide(const std::vector<RowVersion> &rows, Oid leaf, cons
   pg::LocalSettings settings;
   settings.Set("lock_timeout", "20ms");
   Divided result;
-  std::vector<size_t> ends = {rows.size()};
+  Halves range(rows.size());
   int parts = 0;
-  while (result.done < rows.size() && parts < kMostParts && !stuck_.TooMany() &&
-         blocked_rows_ < kMostBlockedRows && (result.done == 0 || SpentMs() < 2 * policy_.batch_ms)) {
-    size_t const begin = result.done, end = ends.back();
-    Try const part = TryRows(TidsOf(rows, begin, end), true, statements, cutoff);
+  while (!range.done() && parts < kMostParts && !stuck_.TooMany() && blocked_rows_ < kMostBlockedRows &&
+         (result.done == 0 || SpentMs() < 2 * policy_.batch_ms)) {
+    size_t const begin = range.begin();
+    Try const part = TryRows(TidsOf(rows, begin, range.end()), true, statements, cutoff);
     if (part.error) {
       RequireFaultOfRows(*part.error, rows, begin, [&](const std::vector<ItemPointerData> &tids) {
         Try const single = TryRows(tids, false, statements, cutoff);
         return single.error ? single.error->sqlstate() : 0;
       });
       divided_batches_ = kDividedBatches;
-      if (end - begin > 1) {
-        ends.push_back(begin + (end - begin) / 2);
-        continue;
-      }
+      if (range.Split()) continue;
       if (pg::IsTransient(part.error->sqlstate())) {
         stuck_.PassOver(rows[begin]);
         ++result.passed_over;
@@ -234,8 +233,8 @@ Sweep::Divided Sweep::Divide(const std::vector<RowVersion> &rows, Oid leaf, cons
       result.removed += part.removed;
       blocked_rows_ = 0;
     }
-    result.done = end;
-    ends.pop_back();
+    range.Next();
+    result.done = range.begin();
   }
   return result;
 }
@@ -304,17 +303,12 @@ Sweep::Removed Sweep::DueBatch(Oid leaf, const Statements &statements, const Cut
         LockRows(statements.ByTime().FindNamed(), {cutoff.param(), SqlParam::TidArray(due)});
     Judged const judged = Judge(known, false, leaf, statements, cutoff);
     kept = static_cast<int64>(judged.failed.size());
-    auto same = [](const ItemPointerData &tid) {
-      return [&tid](const RowVersion &row) {
-        return ItemPointerGetBlockNumber(&row.tid) == ItemPointerGetBlockNumber(&tid) &&
-               ItemPointerGetOffsetNumber(&row.tid) == ItemPointerGetOffsetNumber(&tid);
-      };
-    };
+    std::set<ItemPointerData, ByTid> expired;
+    for (const RowVersion &row : judged.expired) expired.insert(row.tid);
     for (size_t i = 0; i < known.size(); ++i) {
       if (i >= judged.done)
         stuck_.GiveBackDue(known[i].tid);
-      else if (judged.failed.count(i) == 0 &&
-               std::none_of(judged.expired.begin(), judged.expired.end(), same(known[i].tid)))
+      else if (judged.failed.count(i) == 0 && expired.count(known[i].tid) == 0)
         gone.push_back(known[i].tid);
     }
     rows = LockJudged(judged, false, statements, cutoff, kept);

@@ -60,7 +60,7 @@ bool LockInTransactionWithin(const LOCKTAG &tag, LOCKMODE mode, int64 wait_ms) {
   return true;
 }
 
-void LockTables(std::vector<TableLock> locks, int64 until_ms) {
+void LockTables(const std::vector<TableLock> &locks, int64 until_ms) {
   if (locks.empty()) return;
   for (std::string missed;;) {
     std::vector<TableLock> all = EachAlone(locks);

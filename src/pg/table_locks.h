@@ -19,7 +19,7 @@ struct TableLock {
 // may not lock but with their parents: a deadlock in which this call is the one that ends is tried again, but
 // it may be the other one. Needs SPI. Errors: 55P03, naming the table, if one of them is not to be had in
 // time; 42501 without the right to lock it; 57014.
-void LockTables(std::vector<TableLock> locks, int64 until_ms);
+void LockTables(const std::vector<TableLock> &locks, int64 until_ms);
 
 // Runs take(), which waits for locks, for so many milliseconds at most, also where cancels are held. The
 // caller is in a subtransaction, in which 55P03 ends the wait. Errors: 55P03, those of `take`.

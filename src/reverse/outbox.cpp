@@ -68,12 +68,13 @@ void LockTargets(const std::map<std::string, bool> &targets) {
   std::vector<pg::TableLock> locks;
   for (const auto &[table, is_exclusive] : targets)
     locks.push_back({table, is_exclusive ? "ACCESS EXCLUSIVE" : "SHARE ROW EXCLUSIVE"});
-  pg::LockTables(std::move(locks), pg::EndOfPatience());
+  pg::LockTables(locks, pg::EndOfPatience());
 }
 
 // The table that had the triggers of a mapping before, if it is there, has them yet, and is another one.
-std::optional<std::string> FormerTarget(const ReverseMapping &reverse) {
-  std::optional<std::string> before = InstalledOn(reverse.mapping.id);
+// before: what InstalledOn says.
+std::optional<std::string> FormerTarget(const ReverseMapping &reverse,
+                                        const std::optional<std::string> &before) {
   if (!before || before->empty() || *before == reverse.target.name ||
       !HasTriggers(reverse.mapping.id, *before))
     return std::nullopt;
@@ -114,7 +115,7 @@ void Install(const ReverseMapping &reverse, const std::map<std::string, bool> &l
   for (const KeyColumn &name : reverse.names) arguments += ", " + QuoteLiteral(name.column.name);
   int64 const id = reverse.mapping.id;
   DropTriggers(id, reverse.target.name);
-  if (std::optional<std::string> const former = FormerTarget(reverse);
+  if (std::optional<std::string> const former = FormerTarget(reverse, before);
       former && IsOwn(*former) && locked.count(*former) > 0)
     DropTriggers(id, *former);
   else if (former)
@@ -167,7 +168,8 @@ void InstallOutboxes(const std::vector<ReverseMapping> &reverses) {
   std::map<std::string, bool> targets;
   for (const ReverseMapping &reverse : reverses) {
     targets[reverse.target.name] |= HasTriggers(reverse.mapping.id, reverse.target.name);
-    if (std::optional<std::string> const former = FormerTarget(reverse); former && IsOwn(*former))
+    if (std::optional<std::string> const former = FormerTarget(reverse, InstalledOn(reverse.mapping.id));
+        former && IsOwn(*former))
       targets[*former] = true;
   }
   LockTargets(targets);
