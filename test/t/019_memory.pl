@@ -17,7 +17,7 @@ use constant ELEMENTS => 200_000;  # several pieces, of 65,536 at most
 # of it, the value itself 22 bytes for each element. What is left holds some 40 bytes more for each: a run once kept half a
 # kilobyte of each, a verification 60 bytes.
 use constant {
-    RUN => 42 * 1024,
+    RUN => 45 * 1024,
     RUN_WITH_ROWS => 52 * 1024,  # with a full ledger rows are read back
 };
 
