@@ -105,18 +105,23 @@ void LiveRecord::SetLoaded(const std::string &migration) const {
 }
 
 void LiveRecord::NoteFlush(const std::string &migration) {
-  std::set<std::string> const owned = LockOwnedFamilies(migration);
+  NoteLostKeys(migration, "Redis was told to forget keys, or to exchange databases");
   pg::AsExtensionOwner as_owner;
   Spi::Execute(
       "UPDATE redis_migrate.background_run SET is_flushed = true WHERE migration = $1 AND NOT is_flushed",
       {SqlParam::Text(migration)});
+}
+
+void LiveRecord::NoteLostKeys(const std::string &migration, const char *reason) {
+  std::set<std::string> const owned = LockOwnedFamilies(migration);
+  pg::AsExtensionOwner as_owner;
   Spi::Execute(
       R"sql(INSERT INTO redis_migrate.outbox_gap (mapping_id, reason)
-            SELECT m.mapping_id, 'Redis was told to forget keys, or to exchange databases'
+            SELECT m.mapping_id, $3
             FROM redis_migrate.mapping AS m
             JOIN redis_migrate.reverse_mapping AS r USING (mapping_id)
             WHERE m.migration = $1 AND m.pattern = ANY ($2))sql",
-      {SqlParam::Text(migration), SqlParam::TextArray({owned.begin(), owned.end()})});
+      {SqlParam::Text(migration), SqlParam::TextArray({owned.begin(), owned.end()}), SqlParam::Text(reason)});
 }
 
 bool LiveRecord::IsFlushed(const std::string &migration) {

@@ -111,8 +111,9 @@ class LiveRecord {
   // more rows than usual ends with it.
   void SetLoaded(const std::string &migration) const;
   // Notes that the server was told to forget keys, or to exchange databases, until all keys are loaded again.
-  // What a reverse feed has written of families of PostgreSQL it writes once more.
   static void NoteFlush(const std::string &migration);
+  // Has a reverse feed write all rows of families of PostgreSQL once more: the server may lack their keys.
+  static void NoteLostKeys(const std::string &migration, const char *reason);
   static bool IsFlushed(const std::string &migration);
   // Advances the position of the share, and adds to the counts. Returns how far all are that apply shares.
   uint64 Advance(const LivePosition &position, int64 commands, int64 keys_read_again) const;

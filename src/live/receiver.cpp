@@ -127,6 +127,9 @@ class Receiver {
       throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                     "Redis at " + link_->address() + " does not go on from the dump file",
                     "It did when it was asked before.", "Run BGSAVE, and start with the new file.");
+    // A server that has the same history lacks nothing.
+    if (link_->has_snapshot() && from && link_->point().id != from->id)
+      LiveRecord::NoteLostKeys(name_, "Redis came back with another history");
     if (link_->has_snapshot() && from)
       return NeedFullSync("Redis at " + link_->address() + " does not have the stream any more from offset " +
                           std::to_string(from->offset) + " on");

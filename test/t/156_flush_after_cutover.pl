@@ -1,5 +1,5 @@
-# Redis is told to forget its keys, or to exchange databases, after a cutover: the reverse feed writes all rows once more,
-# so that the way back stays one.
+# After a cutover Redis comes back without its keys, or is told to forget them, or to exchange databases: the reverse feed
+# writes all rows once more, so that the way back stays one.
 
 use strict;
 use warnings;
@@ -34,6 +34,13 @@ is(wait_for($node), '', 'live sync');
 rows(q{SELECT redis_migrate.start_reverse('live')});
 rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
 rows(qq{SET client_min_messages = error; CALL redis_migrate.cutover('live', 'confirmed', pattern => '$_')}) for 'a:{id}', 'h:{id}';
+
+# A Redis that comes back without its keys, before the feed has sent anything.
+cli('EVAL', q{return redis.call('DEL', unpack(redis.call('KEYS', 'c:*')))}, '0');
+is(wait_for($node) . keys_there(), '50 50 0', 'no keys of the family of Redis');
+$redis->restart('KILL');
+wait_until('a restart: all rows to be written again', sub { keys_there() eq '50 50 0' });
+is(wait_for($node) . rows('SELECT count(*) FROM cache'), '0', 'live sync goes on');
 
 for my $command ('FLUSHDB', 'SWAPDB 3 5', 'FLUSHALL')
 {
