@@ -162,7 +162,7 @@ for my $pages (0, 1)
 }
 
 # --- a preview looks at few rows more than once, however they are read
-sql(q{CREATE SEQUENCE looked}, q{CREATE FUNCTION looks(text) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN PERFORM nextval(''looked''); RETURN $1::int > 0; END'},
+sql(q{CREATE SEQUENCE looked}, q{CREATE FUNCTION looks(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS 'BEGIN PERFORM nextval(''looked''); RETURN $1::int > 0; END'},
     q{CREATE TABLE looked_at (age text, pad text, expires_at timestamptz NOT NULL)},
     q{INSERT INTO looked_at SELECT CASE g WHEN 2000 THEN 'old' ELSE '1' END, repeat('x', 200), now() - interval '1 day' FROM generate_series(1, 2000) AS g},
     q{SET client_min_messages = error}, q{SELECT redis_migrate.add_expiry('looked_at', 'expires_at', condition => 'looks(age)')});
