@@ -76,11 +76,10 @@ const char *const kWhyNotNoted =
     "Somebody has disabled or dropped the triggers of the reverse feed, has enabled them for some sessions "
     "only, or has put another table in the place of the target. Redis may lack what was changed meanwhile.";
 
-std::optional<std::string> ReverseFeed::UnwatchedPattern() const {
-  for (const Fed &fed : fed_)
-    if (problem_ && !fed.unwatched.empty() && problem_->message == NotNoted(fed.unwatched))
-      return fed.reverse.mapping.pattern;
-  return std::nullopt;
+void ReverseFeed::SetProblem(std::optional<pg::Problem> problem,
+                             std::optional<std::string> unwatched_pattern) {
+  problem_ = std::move(problem);
+  unwatched_pattern_ = std::move(unwatched_pattern);
 }
 
 void ReverseFeed::Look() {
@@ -112,11 +111,11 @@ void ReverseFeed::ReadRejected(Fed &fed) {
 
 int64 ReverseFeed::SendSome() {
   int64 sent = 0;
-  problem_.reset();
+  SetProblem(std::nullopt);
   has_more_ = waits_ = false;
   for (Fed &fed : fed_) {
     if (pg::MonotonicMs() < fed.held_until_ms) {
-      problem_ = fed.problem;
+      SetProblem(fed.problem);
       continue;
     }
     try {
@@ -129,7 +128,7 @@ int64 ReverseFeed::SendSome() {
       refused_.clear();
       EndPass(fed);
       fed.held_until_ms = pg::MonotonicMs() + kHoldMs;
-      problem_ = fed.problem = fault.problem;
+      SetProblem(fed.problem = fault.problem);
     }
   }
   SettleDeletions();
@@ -184,11 +183,12 @@ int64 ReverseFeed::SendSome(Fed &fed) {
   sent += SendOutbox(fed);
   has_more_ |= fed.outbox.HasMore();
   if (!fed.unwatched.empty())
-    problem_ = pg::Problem{ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, NotNoted(fed.unwatched)};
-  if (fed.open) problem_ = fed.open;
+    SetProblem(pg::Problem{ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, NotNoted(fed.unwatched)},
+               fed.reverse.mapping.pattern);
+  if (fed.open) SetProblem(fed.open);
   if (fed.outbox.HasPassedOver())
-    problem_ = pg::Problem{ERRCODE_CANNOT_CONNECT_NOW,
-                           sender_->WhyHeld() + (fed.open ? "; " + fed.open->message : "")};
+    SetProblem(pg::Problem{ERRCODE_CANNOT_CONNECT_NOW,
+                           sender_->WhyHeld() + (fed.open ? "; " + fed.open->message : "")});
   return sent;
 }
 

@@ -58,7 +58,7 @@ class ReverseFeed {
   // is tried again after a while; other mappings go on. Or that changes of a table are not noted.
   const std::optional<pg::Problem> &problem() const { return problem_; }
   // In the latter case the pattern of the mapping, otherwise nothing.
-  std::optional<std::string> UnwatchedPattern() const;
+  const std::optional<std::string> &UnwatchedPattern() const { return unwatched_pattern_; }
 
   // Whether the last SendSome has passed over changes that cannot be sent yet, and there are more behind
   // them.
@@ -106,6 +106,8 @@ class ReverseFeed {
     redis::Slots unsure;  // of earlier batches that are not acknowledged
   };
 
+  void SetProblem(std::optional<pg::Problem> problem,
+                  std::optional<std::string> unwatched_pattern = std::nullopt);
   int64 SendSome(Fed &fed);
   void SettleDeletions();
   int64 SendOutbox(Fed &fed);
@@ -139,6 +141,7 @@ class ReverseFeed {
   std::unique_ptr<ReverseSender> sender_;
   std::string server_;
   std::optional<pg::Problem> problem_;
+  std::optional<std::string> unwatched_pattern_;
   bool has_more_ = false;
   bool waits_ = false;
   int64 batch_ = 0;
