@@ -4,6 +4,7 @@
 
 #include "mapping/target.h"
 #include "pg/arguments.h"
+#include "pg/session_settings.h"
 #include "pg/spi.h"
 
 namespace prm {
@@ -32,12 +33,7 @@ std::optional<int> WorkersArgument(FunctionCallInfo fcinfo, int n) {
 }
 
 std::optional<std::string> ReasonToRunAlone(const std::vector<const Mapping *> &mappings) {
-  auto const changed = Spi::Execute(
-      R"sql(SELECT name FROM pg_catalog.pg_settings
-            WHERE pg_catalog.starts_with(name, 'pg_redis_migrate.') AND source OPERATOR(pg_catalog.=) 'session'
-            ORDER BY name LIMIT 1)sql");
-  if (changed.size() > 0)
-    return changed[0].Text(0) + " was changed in this session, and other processes do not see that";
+  if (std::optional<std::string> reason = pg::ReasonNotToAdoptSettings()) return reason;
   for (const Mapping *mapping : mappings) {
     std::string const of = " of mapping \"" + mapping->name + "\"";
     if (pg::Call([&, target = FindTarget(*mapping)] { return get_rel_persistence(target); }) ==

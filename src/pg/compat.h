@@ -53,6 +53,15 @@ inline bool query_tree_walker(Query *query, tree_walker_callback walker, void *c
 }
 #endif
 
+#if PG_VERSION_NUM < 160000
+struct config_generic;
+extern "C" config_generic **get_guc_variables(void);
+inline config_generic **get_guc_variables(int *count) {
+  *count = GetNumConfigOptions();
+  return get_guc_variables();
+}
+#endif
+
 #if PG_VERSION_NUM < 170000
 // The first argument is a resource owner from 17 on; before, the set is only memory.
 inline WaitEventSet *CreateWaitEventSet(ResourceOwner, int nevents) {

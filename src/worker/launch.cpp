@@ -11,7 +11,7 @@ namespace {
 // A launch takes it in share mode, and whoever closes the database keeps it in exclusive mode.
 LOCKTAG GateOf(Oid database) { return pg::DatabaseLockTag(pg::kDatabaseLocks, database); }
 
-BackgroundWorker Registration(const Task &task, Ticket ticket) {
+BackgroundWorker Registration(const Task &task, Ticket ticket, uint32 settings) {
   BackgroundWorker worker = {};
   worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
   worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
@@ -22,7 +22,7 @@ BackgroundWorker Registration(const Task &task, Ticket ticket) {
   strlcpy(worker.bgw_type, worker.bgw_name, BGW_MAXLEN);
   strlcpy(worker.bgw_library_name, "pg_redis_migrate", sizeof worker.bgw_library_name);
   strlcpy(worker.bgw_function_name, "prm_worker_main", BGW_MAXLEN);
-  StartData const data = {ticket.generation, Incarnation()};
+  StartData const data = {ticket.generation, Incarnation(), settings};
   static_assert(sizeof data <= BGW_EXTRALEN);
   memcpy(worker.bgw_extra, &data, sizeof data);
   return worker;
@@ -32,7 +32,7 @@ BackgroundWorker Registration(const Task &task, Ticket ticket) {
 
 void CloseDatabase(Oid database) { pg::LockInTransaction(GateOf(database), ExclusiveLock); }
 
-LaunchOutcome Launch(const Task &task, TransactionId starter) {
+LaunchOutcome Launch(const Task &task, TransactionId starter, uint32 settings) {
   std::optional<Ticket> ticket;
   {
     // From here on, a process that closes the database finds the claim.
@@ -53,7 +53,7 @@ LaunchOutcome Launch(const Task &task, TransactionId starter) {
   BgwHandleStatus status = BGWH_STOPPED;
   bool registered = false;
   try {
-    BackgroundWorker worker = Registration(task, *ticket);
+    BackgroundWorker worker = Registration(task, *ticket, settings);
     registered = pg::Call([&] { return RegisterDynamicBackgroundWorker(&worker, &handle); });
     if (registered) {
       pid_t pid = 0;

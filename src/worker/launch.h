@@ -17,8 +17,8 @@ enum class LaunchOutcome {
 
 // Starts a worker for a task. The worker first waits for the end of the transaction `starter`, if it is
 // valid. The claim is released in any case unless the worker has taken it over. Errors: those of a cancelled
-// wait.
-LaunchOutcome Launch(const Task &task, TransactionId starter = InvalidTransactionId);
+// wait. settings: the handle of a pg::SharedText with those that the worker's session is to have.
+LaunchOutcome Launch(const Task &task, TransactionId starter = InvalidTransactionId, uint32 settings = 0);
 
 // The message and hint for an outcome other than kStarted, for a WARNING and for the job's record.
 struct LaunchProblem {

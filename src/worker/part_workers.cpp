@@ -1,6 +1,8 @@
 #include "worker/part_workers.h"
 
 #include "pg/arguments.h"
+#include "pg/session_settings.h"
+#include "pg/shared_text.h"
 #include "pg/wait.h"
 #include "pg/worker_role.h"
 #include "worker/launch.h"
@@ -21,6 +23,7 @@ class PartWorkers : public Helpers {
       if (std::optional<Ticket> ticket = Ask(task, Request::kStop)) alive.push_back(*ticket);
     tasks_.clear();
     for (Ticket ticket : alive) End(ticket, kStopTimeoutMs);
+    settings_.reset();
   }
 
  protected:
@@ -36,10 +39,16 @@ class PartWorkers : public Helpers {
 
   int Start(int count, int report_level) override {
     Kind const kind = work_.kind == Work::Kind::kRun ? Kind::kPart : Kind::kVerificationPart;
+    try {
+      settings_.emplace(pg::SessionSettings());
+    } catch (const pg::Failure &failure) {
+      pg::Report(report_level, work_.ToString() + " is read by one process: " + failure.message());
+      return 0;
+    }
     int started = 0;
     while (started < count) {
       Task const task = {kind, MyDatabaseId, GetUserId(), work_.id, ++last_number_};
-      LaunchOutcome const outcome = Launch(task);
+      LaunchOutcome const outcome = Launch(task, InvalidTransactionId, settings_->handle());
       if (outcome == LaunchOutcome::kDuplicate) continue;  // a member of an earlier leader
       if (outcome != LaunchOutcome::kStarted) {
         LaunchProblem problem = Describe(outcome);
@@ -61,6 +70,7 @@ class PartWorkers : public Helpers {
  private:
   int32 last_number_ = 0;
   std::vector<Task> tasks_;
+  std::optional<pg::SharedText> settings_;  // while workers may begin
 };
 
 }  // namespace

@@ -8,6 +8,7 @@ namespace prm::worker {
 struct StartData {
   uint32 generation;
   int64 incarnation;
+  uint32 settings;  // pg::SharedText: those of the session that leads; 0: none
 };
 
 }  // namespace prm::worker

@@ -2,7 +2,9 @@
 
 #include "connect/database_files.h"
 #include "pg/entry.h"
+#include "pg/session_settings.h"
 #include "pg/settings.h"
+#include "pg/shared_text.h"
 #include "pg/wait.h"
 #include "worker/start_data.h"
 
@@ -10,6 +12,7 @@ namespace prm::worker {
 namespace {
 
 int slot_number = -1;
+uint32 lent_settings = 0;  // the handle of a pg::SharedText; 0: none
 
 void TakeSignals() {
   // die() rather than a flag: it ends every wait, also those inside PostgreSQL.
@@ -18,6 +21,9 @@ void TakeSignals() {
   BackgroundWorkerUnblockSignals();
 }
 
+// In pg_stat_activity, also if the setting application_name is that of another session.
+void NameProcess() { pgstat_report_appname("pg_redis_migrate"); }
+
 void ConnectTo(const Slot &slot) {
   bool const as_superuser = slot.kind == Kind::kScheduler;
   pg::Call([&] {
@@ -25,7 +31,7 @@ void ConnectTo(const Slot &slot) {
                                               as_superuser ? 0 : BGWORKER_BYPASS_ROLELOGINCHECK);
     // Not the role that settings of the database or of the owner give a session.
     SetConfigOption("role", "none", PGC_USERSET, PGC_S_SESSION);
-    pgstat_report_appname("pg_redis_migrate");
+    NameProcess();
   });
 }
 
@@ -41,11 +47,24 @@ void RemoveFilesIfDropped() {
   });
 }
 
+// Works with the settings of the session that leads, if it has lent them.
+void AdoptLentSettings() {
+  if (lent_settings == 0) return;
+  pg::InTransaction([] {
+    std::optional<std::string> const settings = pg::ReadSharedText(lent_settings);
+    if (!settings)
+      throw pg::Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, "the process that leads has ended");
+    pg::AdoptSettings(*settings);
+  });
+  pg::Call([] { NameProcess(); });
+}
+
 void WorkerBody() {
   pg::Call([] { TakeSignals(); });
   RequireSlots();
   StartData data;
   memcpy(&data, MyBgworkerEntry->bgw_extra, sizeof data);
+  lent_settings = data.settings;
   if (data.incarnation != Incarnation() || !Attach({slot_number, data.generation})) return;
   Slot const slot = MySlot();
   ConnectTo(slot);
@@ -133,6 +152,7 @@ void CallForJob(const Slot &slot, const std::string &procedure, const std::strin
   std::string const job = std::to_string(slot.job);
   std::optional<Problem> problem = Try([&] {
     if (MyRequest() != Request::kNone || !Extension().exists()) return;
+    AdoptLentSettings();
     SetState(State::kRunning);
     CountWakeup();
     CountRun();
