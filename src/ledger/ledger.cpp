@@ -64,18 +64,28 @@ TupleDesc ObsoleteDesc() {
 // equal, as 1.0 and 1.00, and all keys that yield the row must give it the same identity.
 std::string IdentifyStatement(const Ledger &ledger, const Target &target) {
   std::string const own = ledger.RowKeyExpression("excluded");
-  std::string const select = "SELECT excluded.redis_row, excluded.redis_entry, ";
-  if (target.kind != TargetKind::kLocal ||
-      std::all_of(target.keys.begin(), target.keys.end(), EqualMeansSameBytes))
-    return select + own + " FROM redis_rows AS excluded";
-  std::string is_stored;
+  if (std::all_of(target.keys.begin(), target.keys.end(), EqualMeansSameBytes))
+    return "SELECT excluded.redis_row, excluded.redis_entry, " + own + " FROM redis_rows AS excluded";
+  std::string is_stored, names;
   for (const KeyColumn &key : target.keys) {
     std::string const name = QuoteIdentifier(key.column.name);
     is_stored += (is_stored.empty() ? "" : " AND ") + key.Equal("stored." + name, "excluded." + name);
+    names += ", stored." + name;
   }
-  return select + "COALESCE(found.row_key, " + own +
-         ") FROM redis_rows AS excluded LEFT JOIN LATERAL (SELECT " + ledger.RowKeyExpression("stored") +
-         " AS row_key FROM " + target.name + " AS stored WHERE " + is_stored + " LIMIT 1) AS found ON true";
+  std::string const stored = ledger.RowKeyExpression("stored");
+  if (target.kind == TargetKind::kLocal)
+    return "SELECT excluded.redis_row, excluded.redis_entry, COALESCE(found.row_key, " + own +
+           ") FROM redis_rows AS excluded LEFT JOIN LATERAL (SELECT " + stored + " AS row_key FROM " +
+           target.name + " AS stored WHERE " + is_stored + " LIMIT 1) AS found ON true";
+  // Another server is asked once for the rows of a batch. Nothing keeps it from having several that are
+  // equal.
+  std::string const found = QuoteIdentifier(target.NameBeside("redis_found"));
+  return "WITH stored AS MATERIALIZED (SELECT true AS " + found + names + " FROM " + target.name +
+         " AS stored WHERE " + KeysOfBatch(target, "stored") +
+         ") SELECT DISTINCT ON (excluded.redis_row) excluded.redis_row, excluded.redis_entry, "
+         "CASE WHEN stored." +
+         found + " THEN " + stored + " ELSE " + own +
+         " END FROM redis_rows AS excluded LEFT JOIN stored ON " + is_stored + " ORDER BY 1, 3";
 }
 
 }  // namespace

@@ -44,15 +44,14 @@ std::string KeyJoin(const std::vector<KeyColumn> &keys, const std::string &left,
   return Join(equalities, " AND ");
 }
 
-// A condition that a foreign server can work on: the first key column is one of the batch's.
+}  // namespace
+
 std::string KeysOfBatch(const Target &target, const std::string &alias) {
   if (!CanAskForFirstKey(target)) return "true";
   std::string const name = QuoteIdentifier(target.keys[0].column.name);
   return alias + "." + name + " " + target.keys[0].Operator() + " ANY (ARRAY(SELECT DISTINCT batch." + name +
          " FROM redis_rows AS batch))";
 }
-
-}  // namespace
 
 bool IsConflictKeyword(const std::string &on_conflict) {
   return on_conflict == "update" || on_conflict == "nothing" || on_conflict == "fill";

@@ -49,6 +49,10 @@ struct TargetStatements {
 // Whether a condition on the first key column is one that the servers of a target can work on.
 bool CanAskForFirstKey(const Target &target);
 
+// A condition on the rows of a target that a foreign server can work on: the first key column is one of those
+// of redis_rows. "true" where none can.
+std::string KeysOfBatch(const Target &target, const std::string &alias);
+
 // "DELETE FROM target AS target" or, with a SET list of on_delete, "UPDATE target AS target SET …".
 std::string DeleteStatement(const std::string &target, const std::string &on_delete);
 
