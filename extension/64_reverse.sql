@@ -42,10 +42,11 @@ CREATE TABLE redis_migrate.reverse_mapping (
     expires_column  text,
     sent            bigint NOT NULL DEFAULT 0,
     unfit           bigint NOT NULL DEFAULT 0,
+    nameless_at     timestamptz,
     last_sent_at    timestamptz
 );
 COMMENT ON TABLE redis_migrate.reverse_mapping IS
-    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files, and the triggers; unscanned: in a pass over all rows, once they are written, the slots in which keys without rows are still to be looked for; oldest: all changes before it have been sent; expires_column: of the target, where a row alone is a key that expires by it; unfit: changes of rows whose names make no key of the pattern';
+    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files, and the triggers; unscanned: in a pass over all rows, once they are written, the slots in which keys without rows are still to be looked for; oldest: all changes before it have been sent; expires_column: of the target, where a row alone is a key that expires by it; unfit: changes of rows whose names make no key of the pattern, or whose keys the ledger, which names them, does not know; nameless_at: when such of the latter kind was met last';
 
 CREATE TABLE redis_migrate.outbox (
     outbox_id  bigint GENERATED ALWAYS AS IDENTITY,
@@ -55,7 +56,7 @@ CREATE TABLE redis_migrate.outbox (
     PRIMARY KEY (mapping_id, outbox_id)
 );
 COMMENT ON TABLE redis_migrate.outbox IS
-    'Rows that have changed since their keys were last written to Redis, by the columns that name the key. It holds no values: those are read when the key is written';
+    'Rows that have changed since their keys were last written to Redis, by the columns that name the key, or, where the full ledger does, that are the key of the row. It holds no values: those are read when the key is written';
 COMMENT ON SEQUENCE redis_migrate.outbox_outbox_id_seq IS 'Order in which changes were noted';
 
 CREATE TABLE redis_migrate.outbox_gap (
@@ -79,7 +80,7 @@ CREATE TABLE redis_migrate.reverse_reject (
     PRIMARY KEY (mapping_id, name_hash)
 );
 COMMENT ON TABLE redis_migrate.reverse_reject IS
-    'Rows that could not be written back to Redis, by the columns that name the key (name_hash: their hash), and why. They are tried again each minute, and when they change';
+    'Rows that could not be written back to Redis, by the columns that name the key, or by its database and itself (name_hash: their hash), and why. They are tried again each minute, and when they change';
 
 DO $$
 DECLARE
@@ -113,7 +114,7 @@ CREATE FUNCTION redis_migrate.set_reverse_query(migration text, mapping text, qu
         trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_reverse_query';
 COMMENT ON FUNCTION redis_migrate.set_reverse_query(text, text, text, boolean) IS
-    'Says how rows of a mapping become the value of their key: a SELECT from redis_rows, the rows of some keys, that yields for each key the columns that name it, type, value (text or bytea of a string, jsonb of others) and expires_at. NULL: as derived from the mapping';
+    'Says how rows of a mapping become the value of their key: a SELECT from redis_rows, the rows of some keys, that yields for each key the columns that name it, or redis_db and redis_key where the full ledger does, type, value (text or bytea of a string, jsonb of others) and expires_at. NULL: as derived from the mapping';
 
 CREATE FUNCTION redis_migrate.reverse_problems(migration text, pattern text DEFAULT NULL, OUT mapping text, OUT problem text, OUT hint text) RETURNS SETOF record
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_reverse_problems';

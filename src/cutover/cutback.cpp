@@ -17,6 +17,7 @@
 #include "pg/time.h"
 #include "pg/wait_limit.h"
 #include "reverse/late_deletions.h"
+#include "reverse/ledger_names.h"
 #include "reverse/reverse_feed.h"
 
 namespace prm {
@@ -190,6 +191,11 @@ std::string Cutback::ListUnnoted() const {
 
 // Redis' values of rejected rows are from before their last change.
 void Cutback::CheckRejects() const {
+  if (std::string const nameless = FindNameless(migration_, patterns_); !nameless.empty())
+    throw Failure(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                  "rows of mappings " + nameless + " have no key in Redis", kWhyNameless,
+                  "Bring to Redis yourself what it needs of them. Once nobody writes to the tables, and "
+                  "redis_migrate.reverse_feeds shows that nothing waits: discard_changes => true.");
   pg::AsExtensionOwner as_owner;
   int64 const rejects = Spi::Execute(R"sql(SELECT count(*)
                             FROM redis_migrate.reverse_reject AS x

@@ -19,6 +19,7 @@
 #include "pg/spi.h"
 #include "pg/time.h"
 #include "pg/wait.h"
+#include "reverse/ledger_names.h"
 
 namespace prm {
 namespace {
@@ -93,6 +94,10 @@ void Cutover::RequireWayBack() {
           "reverse query",
           "Such a family goes back with discard_changes => true alone."};
   if (problems.empty()) {
+    if (std::string const named = ListNamedByLedger(reverses); !named.empty())
+      pg::Report(WARNING,
+                 "rows that are inserted after the cutover will have no way back, of mappings " + named,
+                 kWhyNameless, "Changes and deletions of the other rows go back to Redis.");
     Spi::Commit();
     way_back_.emplace(migration_, parameters_.patterns, std::move(reverses));
     return;

@@ -147,6 +147,27 @@ std::vector<std::string> FindUnnoted(const Migration &migration, const std::vect
   return unnoted;
 }
 
+std::string FindNameless(const Migration &migration, const std::vector<std::string> &patterns) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::Execute(
+             R"sql(SELECT string_agg('"' || m.mapping || '"', ', ' ORDER BY mapping_id)
+            FROM redis_migrate.reverse_mapping AS r
+            JOIN redis_migrate.mapping AS m USING (mapping_id)
+            WHERE m.migration = $1 AND m.pattern = ANY ($2)
+                AND r.nameless_at >= coalesce(
+                    (SELECT min(c.changed_at)
+                     FROM redis_migrate.family_change AS c
+                     WHERE c.migration = m.migration AND c.pattern = m.pattern
+                         AND c.change_id > coalesce(
+                             (SELECT max(before.change_id)
+                              FROM redis_migrate.family_change AS before
+                              WHERE before.migration = m.migration
+                                  AND before.pattern = m.pattern AND before.state = 'redis'), 0)),
+                    '-infinity'))sql",
+             {SqlParam::Text(migration.name), SqlParam::TextArray(patterns)})[0]
+      .Text(0);
+}
+
 std::vector<int64> FindNoted(const Migration &migration, const std::vector<std::string> &patterns) {
   std::vector<int64> noted;
   pg::AsExtensionOwner as_owner;

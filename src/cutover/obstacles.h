@@ -30,6 +30,10 @@ std::string FindCounters(const Migration &migration, const std::vector<std::stri
 std::vector<std::string> FindUnnoted(const Migration &migration, const std::vector<std::string> &patterns,
                                      const std::map<std::string, std::vector<Oid>> &watched);
 
+// The mappings, quoted, of which the reverse feed has met rows, since the families became PostgreSQL's, whose
+// keys the ledger, which names them, does not know; "": none. Redis lacks these rows.
+std::string FindNameless(const Migration &migration, const std::vector<std::string> &patterns);
+
 // The numbers of the mappings of the families whose changes are noted, ascending. Needs SPI.
 std::vector<int64> FindNoted(const Migration &migration, const std::vector<std::string> &patterns);
 

@@ -1,6 +1,7 @@
 #include "ledger/ledger.h"
 
 #include "ledger/departure.h"
+#include "ledger/ledger_hash.h"
 #include "mapping/ledger_choice.h"
 #include "mapping/mapping_query.h"
 #include "mapping/target_statements.h"
@@ -134,21 +135,27 @@ CanonicalText::CanonicalText() {
   Set("extra_float_digits", "1");
 }
 
-// Names can be of any length, so the indexes of the ledger hold their hashes. Names with equal hashes are
-// compared.
+int64 LedgerHashOfRow(RowHasher &hasher, int64 mapping_id, Bytes row_key) {
+  hasher.Add(INT8OID, Int64GetDatum(mapping_id), false);
+  hasher.AddBytes(row_key);
+  return static_cast<int64>(hasher.Finish().high);
+}
+
+int64 LedgerHashOfKey(RowHasher &hasher, int64 mapping_id, const KeyName &key) {
+  hasher.Add(INT8OID, Int64GetDatum(mapping_id), false);
+  hasher.Add(INT4OID, Int32GetDatum(key.db), false);
+  hasher.AddBytes(key.key);
+  return static_cast<int64>(hasher.Finish().high);
+}
+
 int64 Ledger::HashOfRow(Bytes row_key) {
   if (!hasher_) hasher_.emplace();
-  hasher_->Add(INT8OID, Int64GetDatum(mapping_id_), false);
-  hasher_->AddBytes(row_key);
-  return static_cast<int64>(hasher_->Finish().high);
+  return LedgerHashOfRow(*hasher_, mapping_id_, row_key);
 }
 
 int64 Ledger::HashOfKey(const KeyName &key) {
   if (!hasher_) hasher_.emplace();
-  hasher_->Add(INT8OID, Int64GetDatum(mapping_id_), false);
-  hasher_->Add(INT4OID, Int32GetDatum(key.db), false);
-  hasher_->AddBytes(key.key);
-  return static_cast<int64>(hasher_->Finish().high);
+  return LedgerHashOfKey(*hasher_, mapping_id_, key);
 }
 
 bool Ledger::AreEmpty(const std::vector<const Mapping *> &mappings) {

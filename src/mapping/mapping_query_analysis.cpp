@@ -340,13 +340,20 @@ void MappingQuery::FindCopied(const BatchShape &shape) {
 
 // Only of a query that selects from redis_batch once, at the top, does one know that.
 void MappingQuery::FindRowByRow() {
-  if (facts_.copied.empty() || query_->hasAggs || query_->hasWindowFuncs || query_->groupClause != NIL ||
+  if (query_->hasAggs || query_->hasWindowFuncs || query_->groupClause != NIL ||
       query_->groupingSets != NIL || query_->havingQual != nullptr || query_->distinctClause != NIL)
     return;
-  facts_.is_row_by_row = Call([&] { return CountBatches(query_); }) == 1;
   const FromExpr *from = query_->jointree;
-  facts_.yields_each = facts_.is_row_by_row && !query_->hasTargetSRFs && from->quals == nullptr &&
-                       list_length(from->fromlist) == 1 && IsA(linitial(from->fromlist), RangeTblRef);
+  bool const is_from_batch =
+      list_length(from->fromlist) == 1 && IsA(linitial(from->fromlist), RangeTblRef) &&
+      static_cast<RangeTblEntry *>(
+          list_nth(query_->rtable, static_cast<RangeTblRef *>(linitial(from->fromlist))->rtindex - 1))
+              ->rtekind == RTE_NAMEDTUPLESTORE;
+  // A column that is a copy of one of redis_batch shows that this is at the top, too.
+  facts_.is_row_by_row =
+      (is_from_batch || !facts_.copied.empty()) && Call([&] { return CountBatches(query_); }) == 1;
+  facts_.yields_each =
+      facts_.is_row_by_row && is_from_batch && !query_->hasTargetSRFs && from->quals == nullptr;
 }
 
 Query *MappingQuery::QueryFor(const std::vector<int> &columns) const {

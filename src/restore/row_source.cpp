@@ -5,6 +5,7 @@
 #include "pg/arguments.h"
 #include "pg/spi.h"
 #include "rdb/encoder.h"
+#include "reverse/ledger_names.h"
 #include "reverse/row_faults.h"
 
 namespace prm {
@@ -78,6 +79,9 @@ RowSource::RowSource(const Migration &migration, source::KeyFilter &filter, size
   for (const auto &[mapping, problem] : problems)
     pg::Report(WARNING, "rows of mapping \"" + mapping + "\" are left out: " + problem.problem, "",
                problem.hint);
+  if (std::string const named = ListNamedByLedger(reverses_); !named.empty())
+    pg::Report(WARNING, "rows of mappings " + named + " that did not come from Redis are left out",
+               kWhyNameless);
   std::sort(reverses_.begin(), reverses_.end(),
             [](const ReverseMapping &a, const ReverseMapping &b) { return a.mapping.id < b.mapping.id; });
   if (position.empty()) return;
@@ -94,7 +98,7 @@ Result<bool> RowSource::Next(source::Batch &batch) {
     last_after_left_ = last_;
     pg::SnapshotScope const snapshot;
     for (RowName &name : ReadReverseNames(reverse, batch_keys_, last_after_left_))
-      if (filter_.Classify(reverse.db, reverse.KeyOf(name)).interest == source::Interest::kRead)
+      if (filter_.Classify(reverse.DbOf(name), reverse.KeyOf(name)).interest == source::Interest::kRead)
         left_.insert(std::move(name));
   }
   std::set<RowName> const names = std::exchange(left_, {});
@@ -111,7 +115,7 @@ Result<bool> RowSource::Next(source::Batch &batch) {
 void RowSource::Add(const ReverseMapping &reverse, const std::set<RowName> &names, source::Batch &batch) {
   auto begin = [&](const RowName &name) {
     source::Entry entry;
-    entry.db = reverse.db;
+    entry.db = reverse.DbOf(name);
     entry.key = reverse.KeyOf(name);
     return entry;
   };

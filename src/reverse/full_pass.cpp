@@ -50,24 +50,31 @@ int64 ReverseFeed::SendMoreRows(Fed &fed) {
     return 0;
   }
   int64 const until_ms = pg::MonotonicMs() + kStepMs;
-  do {
-    std::vector<RowName> names;
-    {
-      pg::SnapshotScope snapshot;
-      names = ReadReverseNames(fed.reverse, fed.limit, pass.last);
-    }
-    Spi::Commit();
-    SendNames(fed, {names.begin(), names.end()});
-  } while (!pass.last.empty() && pg::MonotonicMs() < until_ms);
-  if (!pass.last.empty()) return 1;
+  bool has_more = true;
+  while (has_more && pg::MonotonicMs() < until_ms)
+    has_more = fed.reverse.ledger ? SendLedgerPage(fed) : SendPage(fed);
+  if (has_more) return 1;
   EndPass(fed);
-  // Where queries may skip keys, some have never had rows.
-  fed.unscanned = fed.reverse.mapping.no_row == "skip" ? redis::Slots() : ~redis::Slots();
+  // Where queries may skip keys, some have never had rows. The ledger has those that had some.
+  fed.unscanned =
+      fed.reverse.mapping.no_row == "skip" || fed.reverse.ledger ? redis::Slots() : ~redis::Slots();
   fed.open.reset();
   fed.scan_at_ms = 0;
   fed.outbox.NoteUnscanned(fed.unscanned);
   Spi::Commit();
   return 1;
+}
+
+// Returns whether there is more.
+bool ReverseFeed::SendPage(Fed &fed) {
+  std::vector<RowName> names;
+  {
+    pg::SnapshotScope snapshot;
+    names = ReadReverseNames(fed.reverse, fed.limit, fed.pass->last);
+  }
+  Spi::Commit();
+  SendNames(fed, {names.begin(), names.end()});
+  return !fed.pass->last.empty();
 }
 
 // Returns 1 if it goes on.
@@ -161,7 +168,7 @@ bool ReverseFeed::ScanMore(Fed &fed, redis::Connection &connection, const redis:
     for (size_t i = 0; i < page.element(1).size(); ++i) {
       auto const key = page.element(1).element(i).String();
       if (!key || (!slots.all() && !slots.test(redis::KeySlot(*key)))) continue;
-      if (auto name = reverse.NameOf(*key)) found.push_back(std::move(*name));
+      if (auto name = reverse.NameOf(reverse.db, *key)) found.push_back(std::move(*name));
     }
     std::set<RowName> names;
     if (types)
@@ -186,19 +193,20 @@ bool ReverseFeed::ScanMore(Fed &fed, redis::Connection &connection, const redis:
 }
 
 std::set<RowName> ReverseFeed::AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names) {
-  std::set<RowName> missing = FindWithoutRows(reverse, names, [](const ReverseValue &) { return false; });
-  std::set<std::string> const rejected = FindRejected(reverse, missing);
+  std::set<RowName> missing = FindWithoutRows(
+      reverse, names, [](const ReverseValue &) { return false; }, false);
+  std::set<RowName> const rejected = FindRejected(reverse, missing);
   redis::Slots const held = sender_->held();
   for (auto name = missing.begin(); name != missing.end();) {
     std::string const key = reverse.KeyOf(*name);
-    if (rejected.count(key) > 0) {
+    if (rejected.count(*name) > 0) {
       name = missing.erase(name);
       continue;
     }
     if (held.test(sender_->SlotOf(key)))
       held_.insert(*name);
     else
-      pg::ThrowIfError(sender_->Add(reverse.db, key, {"list"}));
+      pg::ThrowIfError(sender_->Add(reverse.DbOf(*name), key, {"list"}));
     ++name;
   }
   return missing;

@@ -49,7 +49,7 @@ bool IsGone(const ReverseValue &value) {
 // Of the keys with these names, those that no row stands for.
 std::set<RowName> FindAbsent(const ReverseMapping &reverse, const std::set<RowName> &names) {
   try {
-    return FindWithoutRows(reverse, names, IsGone);
+    return FindWithoutRows(reverse, names, IsGone, true);
   } catch (const QueryFault &) {
     return {};  // nobody knows what its rows stand for
   }
@@ -107,8 +107,9 @@ bool SettleLateDeletions(const std::string &migration, const std::vector<std::st
       std::map<RowName, int64> ids;
       std::set<RowName> names;
       for (const Deletion &deletion : deletions)
-        if (deletion.pattern == reverse->mapping.pattern && deletion.db == reverse->db)
-          if (auto const name = reverse->NameOf(deletion.key); name && names.insert(*name).second)
+        if (deletion.pattern == reverse->mapping.pattern)
+          if (auto const name = reverse->NameOf(deletion.db, deletion.key);
+              name && names.insert(*name).second)
             ids.emplace(*name, deletion.id);
       if (names.empty()) continue;
       std::vector<int64> absent;

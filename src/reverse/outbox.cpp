@@ -339,6 +339,14 @@ redis::Slots Outbox::ReadUnscanned() const {
   return pg::ValueOrThrow(redis::SlotsFromText(rows[0].Text(0)));
 }
 
+void Outbox::NoteNameless(int64 changes) const {
+  pg::AsExtensionOwner as_owner;
+  Spi::ExecuteKept(
+      "UPDATE redis_migrate.reverse_mapping SET unfit = unfit + $2, nameless_at = clock_timestamp() "
+      "WHERE mapping_id = $1",
+      {SqlParam::Int8(mapping_id_), SqlParam::Int8(changes)});
+}
+
 void Outbox::NoteGap(const char *reason) const {
   pg::AsExtensionOwner as_owner;
   Spi::ExecuteKept("INSERT INTO redis_migrate.outbox_gap (mapping_id, reason) VALUES ($1, $2)",

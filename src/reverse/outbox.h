@@ -68,6 +68,8 @@ class Outbox {
   // All rows are written. The pass ends when no slot is left in which to look for keys without rows.
   void NoteUnscanned(const redis::Slots &slots) const;
   redis::Slots ReadUnscanned() const;
+  // Notes that so many changes were of rows whose keys the ledger, which names them, does not know.
+  void NoteNameless(int64 changes) const;
   // Makes that pass needed.
   void NoteGap(const char *reason) const;
   // Notes a gap if partitions of the target have come, gone or been truncated, which no trigger tells, or if

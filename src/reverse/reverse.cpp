@@ -7,6 +7,7 @@
 #include "pg/transaction.h"
 #include "pg/user_sql.h"
 #include "pg/worker_role.h"
+#include "reverse/ledger_names.h"
 #include "reverse/outbox.h"
 
 namespace prm {
@@ -130,6 +131,8 @@ PRM_FUNCTION(start_reverse) {
     throw pg::Failure(ERRCODE_UNDEFINED_OBJECT, "there is no mapping whose rows could be written back");
   for (const ReverseMapping &reverse : reverses) CheckQuery(reverse);
   InstallOutboxes(reverses);
+  if (std::string const named = ListNamedByLedger(reverses); !named.empty())
+    pg::Report(NOTICE, "rows that are inserted here do not go to Redis, of mappings " + named, kWhyNameless);
   pg::WarnOfRoleProblem(GetUserId(), "the reverse feed of migration \"" + name + "\"");
   pg::AsExtensionOwner as_owner;
   Spi::Execute(

@@ -13,6 +13,7 @@
 #include "pg/transaction.h"
 #include "pg/wait.h"
 #include "redis/cluster_slots.h"
+#include "reverse/ledger_names.h"
 #include "sink/command_abilities.h"
 #include "source/key_reply.h"
 #include "source/server_abilities.h"
@@ -208,12 +209,19 @@ ReverseCheck::Names ReverseCheck::SampleNames(const ReverseMapping &reverse, int
                                 std::to_string(percent) + ") GROUP BY " + columns +
                                 " ORDER BY pg_catalog.random() LIMIT $1",
                             {SqlParam::Int4(keys)});
-  Names names;
+  Names names, chosen;
   for (uint64 i = 0; i < found.size(); ++i) {
     RowName texts;
     for (size_t j = 0; j < reverse.names.size(); ++j) texts.push_back(found[i].Text(static_cast<int>(j)));
-    if (auto name = reverse.Canonical(std::move(texts))) names.insert(std::move(*name));
+    chosen.insert(std::move(texts));
   }
+  if (reverse.ledger) {
+    Names named;
+    for (auto &[row, name] : reverse.ledger->FindNames(reverse, chosen)) named.insert(std::move(name));
+    chosen = std::move(named);
+  }
+  for (const RowName &row : chosen)
+    if (auto name = reverse.Canonical(row)) names.insert(std::move(*name));
   return names;
 }
 
@@ -221,17 +229,16 @@ ReverseCheck::Names ReverseCheck::SampleNames(const ReverseMapping &reverse, int
 ReverseCheck::Differences ReverseCheck::FindDiffering(const ReverseMapping &reverse,
                                                       const Differences &before) {
   Differences differing;
-  if (!topology_)
-    pg::ValueOrThrow((*servers_[0].connection)->Command({"SELECT", std::to_string(reverse.db)}));
   int64 const until_ms = pg::MonotonicMs() + kMostMoveMs;
   Names left;
   for (const auto &[name, difference] : before) left.insert(name);
   while (!left.empty()) {
     std::map<RowName, ReverseValue> values;
+    Names unknown;
     {
       pg::SnapshotScope const snapshot;
       int64 bytes = 0;
-      values = ReadReverseRows(reverse, left, bytes);
+      values = ReadReverseRows(reverse, left, bytes, &unknown);
     }
     Spi::Commit();
     Names postponed;
@@ -243,7 +250,8 @@ ReverseCheck::Differences ReverseCheck::FindDiffering(const ReverseMapping &reve
       }
       if (found != values.end() && !FieldExpiries(*found->second).empty())
         expiring_.insert(reverse.mapping.name);
-      if (found != values.end() && found->second->type.empty()) {  // the reverse feed leaves its key alone
+      if ((found != values.end() && found->second->type.empty()) || unknown.count(name) > 0) {
+        // The reverse feed leaves its key alone.
         --chosen_;
         continue;
       }
@@ -299,6 +307,10 @@ std::optional<sink::WholeValue> ReverseCheck::Read(const ReverseMapping &reverse
   try {
     std::string const key = reverse.KeyOf(name);
     Server &server = ServerOf(key);
+    if (int const db = reverse.DbOf(name); !topology_ && server.db != db) {
+      pg::ValueOrThrow((*server.connection)->Command({"SELECT", std::to_string(db)}));
+      server.db = db;
+    }
     sink::WholeValue value = ReadFromRedis(*server.connection, server.has_pexpiretime, key);
     now_ms_ = pg::NowMs() + server.clock_ahead_ms;
     return value;

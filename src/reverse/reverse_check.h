@@ -54,6 +54,7 @@ class ReverseCheck {
     std::unique_ptr<ServerConnection> connection;
     bool has_pexpiretime = false;
     int64 clock_ahead_ms = 0;
+    int db = 0;  // that is selected
   };
   void Connect();
   // Where a key is.

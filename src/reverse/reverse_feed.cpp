@@ -9,6 +9,7 @@
 #include "pg/settings.h"
 #include "pg/transaction.h"
 #include "reverse/late_deletions.h"
+#include "reverse/ledger_names.h"
 #include "reverse/row_faults.h"
 
 namespace prm {
@@ -122,8 +123,7 @@ int64 ReverseFeed::SendSome() {
       sent += SendSome(fed);
     } catch (const QueryFault &fault) {
       sender_->Clear();
-      untold_.clear();
-      held_.clear();
+      ForgetBatch();
       written_.clear();
       refused_.clear();
       EndPass(fed);
@@ -202,10 +202,13 @@ int64 ReverseFeed::SendOutbox(Fed &fed) {
     Spi::Commit();
     return 0;
   }
+  std::set<RowName> noted, wanted;
+  for (const Outbox::Change &change : changes) noted.insert(change.name);
+  std::map<RowName, RowName> const found = FindNames(fed.reverse, noted);
   std::vector<std::optional<RowName>> names;
-  std::set<RowName> wanted;
-  for (Outbox::Change &change : changes) {
-    names.push_back(fed.reverse.Canonical(std::move(change.name)));
+  for (const Outbox::Change &change : changes) {
+    auto const name = found.find(change.name);
+    names.push_back(name == found.end() ? std::nullopt : std::optional(name->second));
     if (names.back()) wanted.insert(*names.back());
   }
   // Redis is sent the state of the rows after these changes, or later.
@@ -221,7 +224,9 @@ int64 ReverseFeed::SendOutbox(Fed &fed) {
     }
     done.ids.push_back(changes[i].id);
     if (is_held) continue;
-    if (!names[i] || untold_.count(*names[i]) > 0)
+    if (fed.reverse.ledger && (!names[i] || unknown_.count(*names[i]) > 0))
+      ++done.nameless;
+    else if (!names[i] || untold_.count(*names[i]) > 0)
       ++done.unfit;
     else if (refused_.count(*names[i]) == 0)
       ++done.sent;
@@ -255,6 +260,7 @@ void ReverseFeed::Settle(Fed &fed, const Sent &sent, const Done &done) {
   LockFeed(migration_);
   fed.outbox.Forget(done.ids, done.first_left);
   StoreRejects(fed);
+  if (done.nameless > 0) fed.outbox.NoteNameless(done.nameless);
   {
     pg::AsExtensionOwner as_owner;
     Spi::ExecuteKept(
@@ -276,7 +282,12 @@ void ReverseFeed::Settle(Fed &fed, const Sent &sent, const Done &done) {
          SqlParam::Int8(fed.outbox.from())});
   }
   Spi::Commit();
+  ForgetBatch();
+}
+
+void ReverseFeed::ForgetBatch() {
   untold_.clear();
+  unknown_.clear();
   held_.clear();
 }
 
@@ -350,20 +361,28 @@ redis::Slots ReverseFeed::CommitDurably(const ReverseMapping &reverse, const red
 }
 
 // Keys that never had rows, because runs have rejected them: Redis alone has their values.
-std::set<std::string> ReverseFeed::FindRejected(const ReverseMapping &reverse,
-                                                const std::set<RowName> &names) {
+std::set<RowName> ReverseFeed::FindRejected(const ReverseMapping &reverse, const std::set<RowName> &names) {
   std::vector<std::string> keys;
-  for (const RowName &name : names) keys.push_back(reverse.KeyOf(name));
+  std::vector<int> dbs;
+  std::map<std::pair<int, std::string>, const RowName *> name_of;
+  for (const RowName &name : names) {
+    keys.push_back(reverse.KeyOf(name));
+    dbs.push_back(reverse.DbOf(name));
+    name_of[{dbs.back(), keys.back()}] = &name;
+  }
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::ExecuteKept(
-      R"sql(SELECT DISTINCT x.key_bytes
+      R"sql(SELECT DISTINCT x.db, x.key_bytes
             FROM redis_migrate.reject AS x JOIN redis_migrate.run AS r USING (run_id)
-            WHERE r.migration = $1 AND x.db = $2 AND x.key_bytes = ANY ($3) AND x.settled_at IS NULL)sql",
-      {SqlParam::Text(migration_), SqlParam::Int4(reverse.db),
+            WHERE r.migration = $1 AND x.db = ANY ($2) AND x.key_bytes = ANY ($3) AND x.settled_at IS NULL)sql",
+      {SqlParam::Text(migration_), SqlParam::Int4Array(dbs),
        SqlParam::ByteaArray({keys.begin(), keys.end()})},
       true);
-  std::set<std::string> found;
-  for (uint64 i = 0; i < rows.size(); ++i) found.emplace(pg::DatumBytes(rows[i].Value(0)));
+  std::set<RowName> found;
+  for (uint64 i = 0; i < rows.size(); ++i)
+    if (auto const name = name_of.find({rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1)))});
+        name != name_of.end())
+      found.insert(*name->second);
   return found;
 }
 
@@ -381,9 +400,9 @@ std::set<RowName> ReverseFeed::AddReadKeys(Fed &fed, const std::set<RowName> &al
   std::set<RowName> postponed, names = all_names;
   // Redis alone has the rejected elements of such keys.
   if (reverse.mapping.atomic == "element") {
-    std::set<std::string> const rejected = FindRejected(reverse, names);
+    std::set<RowName> const rejected = FindRejected(reverse, names);
     for (const RowName &name : all_names)
-      if (rejected.count(reverse.KeyOf(name)) > 0) {
+      if (rejected.count(name) > 0) {
         names.erase(name);
         refused_[name] = {
             ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -394,7 +413,8 @@ std::set<RowName> ReverseFeed::AddReadKeys(Fed &fed, const std::set<RowName> &al
     for (const RowName &name : all_names)
       if (held.test(sender_->SlotOf(reverse.KeyOf(name))) && names.erase(name) > 0) held_.insert(name);
   int64 bytes = 0;
-  std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, names, bytes);
+  std::set<RowName> unknown;
+  std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, names, bytes, &unknown);
   fed.limit = bytes > kMostReverseBytes ? std::max(1, fed.limit / 2) : std::min(kMostNames, fed.limit * 2);
   for (const RowName &name : names) {
     auto const found = values.find(name);
@@ -403,13 +423,15 @@ std::set<RowName> ReverseFeed::AddReadKeys(Fed &fed, const std::set<RowName> &al
       continue;
     }
     if (!fed.rejected.empty()) written_.insert(name);
-    if (found != values.end() && found->second->type.empty()) {
+    // Whether a run has deleted the row, or it is another key's now: Redis has what it should.
+    if (unknown.count(name) > 0) unknown_.insert(name);
+    if (unknown.count(name) > 0 || (found != values.end() && found->second->type.empty())) {
       untold_.insert(name);
       continue;
     }
     static const sink::WholeValue &no_key = *new sink::WholeValue{"list"};
-    Status const status =
-        sender_->Add(reverse.db, reverse.KeyOf(name), found == values.end() ? no_key : *found->second);
+    Status const status = sender_->Add(reverse.DbOf(name), reverse.KeyOf(name),
+                                       found == values.end() ? no_key : *found->second);
     if (!status.ok()) {
       written_.erase(name);
       refused_[name] = {pg::Failure::SqlState(status.error().code), status.error().message};
@@ -432,7 +454,9 @@ void ReverseFeed::SendNames(Fed &fed, std::set<RowName> names) {
 // Sends what was added of these names. Those that are held wait as changes do.
 void ReverseFeed::SendNoted(Fed &fed, const std::set<RowName> &names) {
   Sent const sent = Send(fed.reverse, names);
-  fed.outbox.Note(held_);
+  std::set<RowName> held;
+  for (const RowName &name : held_) held.insert(fed.reverse.ledger ? fed.reverse.ledger->Noted(name) : name);
+  fed.outbox.Note(held);
   Done none;
   none.first_left = fed.outbox.from();  // this is not about what was read of the outbox
   Settle(fed, sent, none);

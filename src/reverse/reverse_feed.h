@@ -74,8 +74,9 @@ class ReverseFeed {
  private:
   // Over all rows. It goes on with each SendSome, so that other mappings have their turn.
   struct Pass {
-    pg::LockHolders before;  // it waits for them
-    RowName last = {};       // the name of the last row; empty: of none
+    pg::LockHolders before;      // it waits for them
+    RowName last = {};           // the name of the last row, or a position in the ledger; empty: of none
+    bool has_sent_rows = false;  // where the ledger names the keys; it then goes on with keys without rows
   };
   struct Scan;  // for keys without rows; likewise
   struct Fed {
@@ -98,6 +99,7 @@ class ReverseFeed {
     std::vector<int64> ids = {};
     int64 sent = 0;
     int64 unfit = 0;
+    int64 nameless = 0;               // changes of rows that the ledger, which names the keys, does not have
     int64 first_left = PG_INT64_MAX;  // for which there was no room, or whose slot is held
   };
   // Slots of a batch.
@@ -113,6 +115,8 @@ class ReverseFeed {
   int64 SendOutbox(Fed &fed);
   int64 SendMoreRows(Fed &fed);
   void SendNames(Fed &fed, std::set<RowName> names);
+  bool SendPage(Fed &fed);
+  bool SendLedgerPage(Fed &fed);
   int64 RemoveKeysWithoutRows(Fed &fed);
   bool ScanMore(Fed &fed, redis::Connection &connection, const redis::Slots &slots);
   void ScanServer(Fed &fed);
@@ -126,7 +130,10 @@ class ReverseFeed {
   std::set<RowName> AddReadKeys(Fed &fed, const std::set<RowName> &names);
   // Adds those keys that have no row and that runs have not rejected. Returns their names.
   std::set<RowName> AddMissing(const ReverseMapping &reverse, const std::set<RowName> &names);
-  std::set<std::string> FindRejected(const ReverseMapping &reverse, const std::set<RowName> &names);
+  std::set<RowName> FindRejected(const ReverseMapping &reverse, const std::set<RowName> &names);
+  // The canonical names of what the outbox has, or of rows by their key columns.
+  std::map<RowName, RowName> FindNames(const ReverseMapping &reverse, const std::set<RowName> &noted);
+  void ForgetBatch();
 
   Sent Send(const ReverseMapping &reverse, const std::set<RowName> &names);
   void Settle(Fed &fed, const Sent &sent, const Done &done);
@@ -150,8 +157,9 @@ class ReverseFeed {
   int64 late_looked_ = 0, late_looked_ms_ = 0;
   int64 late_again_ = 0, late_again_next_ = 0, late_again_ms_ = 0;
   // The batch that is being made:
-  std::set<RowName> untold_;  // rows that do not tell what their keys are
-  std::set<RowName> held_;    // whose slots take no transaction now
+  std::set<RowName> untold_;   // rows that do not tell what their keys are
+  std::set<RowName> unknown_;  // of these, such as the ledger does not have any more
+  std::set<RowName> held_;     // whose slots take no transaction now
   std::set<RowName> written_;
   std::map<RowName, pg::Problem> refused_;
 };

@@ -8,6 +8,8 @@
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/time.h"
+#include "reverse/derived_query.h"
+#include "reverse/ledger_names.h"
 
 namespace prm {
 
@@ -56,67 +58,6 @@ std::optional<std::string> FindNames(const QueryFacts &facts, ReverseMapping &re
   return reverse.names.empty() ? std::optional<std::string>("the pattern has no capture") : std::nullopt;
 }
 
-// The query of a mapping whose columns are plain copies of the value; empty: they are not.
-std::string DeriveQuery(const QueryFacts &facts, const ReverseMapping &reverse) {
-  auto copy = [&](const char *source) -> std::string {
-    auto found = facts.copied.find(source);
-    return found == facts.copied.end() ? "" : QuoteIdentifier(found->second);
-  };
-  std::string names, groups;
-  for (size_t i = 0; i < reverse.names.size(); ++i) {
-    std::string const column = QuoteIdentifier(reverse.names[i].column.name);
-    names += column + " AS " + reverse.NameColumn(i) + ", ";
-    groups += (i == 0 ? "" : ", ") + column;
-  }
-  std::string const expires = copy("expires_at");
-  auto plain = [&](const std::string &type, const std::string &value) {
-    return "SELECT " + names + QuoteLiteral(type) + "::pg_catalog.text AS type, " + value + " AS value, " +
-           (expires.empty() ? "NULL::pg_catalog.timestamptz" : expires) + " AS expires_at FROM redis_rows";
-  };
-  auto grouped = [&](const std::string &type, const std::string &value) {
-    return "SELECT " + names + QuoteLiteral(type) + "::pg_catalog.text AS type, " + value + " AS value, " +
-           (expires.empty() ? "NULL::pg_catalog.timestamptz" : "pg_catalog.max(" + expires + ")") +
-           " AS expires_at FROM redis_rows GROUP BY " + groups;
-  };
-  const auto &types = reverse.mapping.types;
-  std::string const type = types && types->size() == 1 ? types->front() : "";
-  if (!reverse.mapping.expand) {
-    for (const char *source : {"value_bytes", "value"})
-      if (std::string const value = copy(source); !value.empty()) {
-        if (type == "string") return plain(type, value);
-        // Where keys may be of other types, a NULL does not mean that there is none.
-        return "SELECT " + names + "CASE WHEN " + value +
-               " IS NULL THEN '' ELSE 'string' END::pg_catalog.text AS type, " + value + " AS value, " +
-               (expires.empty() ? "NULL::pg_catalog.timestamptz" : expires) +
-               " AS expires_at FROM redis_rows";
-      }
-    if (!copy("json").empty() && (type == "hash" || type == "list" || type == "set" || type == "zset"))
-      return plain(type, copy("json") + "::pg_catalog.jsonb");
-    return "";
-  }
-  std::string const value = copy("value"), member = copy("member"), score = copy("score");
-  if (*reverse.mapping.expand != "elements") return "";
-  if (std::string const field = copy("field"); !field.empty() && !value.empty()) {
-    std::string const field_expires = copy("field_expires_at");
-    if (field_expires.empty())
-      return grouped("hash", "pg_catalog.jsonb_object_agg(" + field + ", " + value + ")");
-    return grouped("hash", "pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('field', " + field +
-                               ", 'value', " + value + ", 'expires_at', " + field_expires + "))");
-  }
-  if (!member.empty() && !score.empty() && (type == "zset" || type.empty()))
-    // As text: numbers of JSON have no negative zero.
-    return grouped("zset", "pg_catalog.jsonb_object_agg(" + member + ", " + score + "::pg_catalog.text)") +
-           " HAVING pg_catalog.count(" + score + ") OPERATOR(pg_catalog.>) 0" +
-           (type.empty() ? " UNION ALL " + grouped("set", "pg_catalog.jsonb_agg(" + member + ")") +
-                               " HAVING pg_catalog.count(" + score + ") OPERATOR(pg_catalog.=) 0"
-                         : "");
-  if (!member.empty() && type == "set") return grouped("set", "pg_catalog.jsonb_agg(" + member + ")");
-  std::string const order = copy("ordinal").empty() ? copy("position") : copy("ordinal");
-  if (!value.empty() && !order.empty() && (type.empty() || type == "list"))
-    return grouped("list", "pg_catalog.jsonb_agg(" + value + " ORDER BY " + order + ")");
-  return "";
-}
-
 // Other than partitions.
 bool HasChildren(Oid table) {
   return pg::Call([&] { return get_rel_relkind(table) != RELKIND_PARTITIONED_TABLE && has_subclass(table); });
@@ -126,11 +67,13 @@ constexpr std::string_view kFirstDay = "-01";
 
 }  // namespace
 
-std::optional<RowName> ReverseMapping::NameOf(Bytes key) const {
+std::optional<RowName> ReverseMapping::NameOf(int key_db, Bytes key) const {
+  if (ledger ? !Takes(mapping.databases, key_db) : key_db != db) return std::nullopt;
   Match match;
-  Route const route = routing->Find(db, key, match);
+  Route const route = routing->Find(key_db, key, match);
   if (route.kind != Route::kMapped || routing->patterns()[*route.pattern].text() != pattern.text())
     return std::nullopt;
+  if (ledger) return RowName{std::to_string(key_db), std::string(key)};
   if (has_whole_key) return RowName{std::string(key)};
   RowName name;
   for (size_t i = 0; i < match.values.size(); ++i) {
@@ -142,7 +85,12 @@ std::optional<RowName> ReverseMapping::NameOf(Bytes key) const {
   return name;
 }
 
+int ReverseMapping::DbOf(const RowName &name) const {
+  return ledger ? static_cast<int>(strtol(name[0].c_str(), nullptr, 10)) : db;
+}
+
 std::string ReverseMapping::KeyOf(const RowName &name) const {
+  if (ledger) return name[1];
   if (has_whole_key) return name[0];
   RowName values = name;
   for (size_t i = 0; i < values.size(); ++i)
@@ -152,21 +100,29 @@ std::string ReverseMapping::KeyOf(const RowName &name) const {
 }
 
 std::string ReverseMapping::MaskedKeyOf(RowName name) const {
-  for (std::string &part : name)
+  auto mask = [](std::string &part) {
     for (char &c : part)
       if (isalnum(static_cast<unsigned char>(c)) || IS_HIGHBIT_SET(c)) c = 'x';
+  };
+  if (Match match; ledger && routing->Find(DbOf(name), name[1], match).kind == Route::kMapped &&
+                   match.values.size() == pattern.captures().size() && !pattern.has_star()) {
+    std::vector<std::string> values(match.values.begin(), match.values.end());
+    std::for_each(values.begin(), values.end(), mask);
+    return pattern.Compose(values);
+  }
+  std::for_each(name.begin(), name.end(), mask);
   return KeyOf(name);
 }
 
 std::optional<RowName> ReverseMapping::Canonical(RowName name) const {
-  if (name.size() != names.size()) return std::nullopt;  // of a trigger that is not ours
-  if (!has_whole_key)
+  if (name.size() != NameSize()) return std::nullopt;  // of a trigger that is not ours
+  if (!has_whole_key && !ledger)
     for (size_t i = 0; i < name.size(); ++i)
       if (pattern.captures()[i].type == CaptureType::kNumber && name[i].find('.') != std::string::npos) {
         name[i].resize(name[i].find_last_not_of('0') + 1);
         if (name[i].back() == '.') name[i].pop_back();
       }
-  if (NameOf(KeyOf(name)) != name) return std::nullopt;
+  if (NameOf(DbOf(name), KeyOf(name)) != name) return std::nullopt;
   return name;
 }
 
@@ -181,12 +137,18 @@ std::string ReverseMapping::Cast(size_t column, const std::string &expression) c
 
 // A derived query's own: a column of the key may be called type, value or expires_at.
 std::string ReverseMapping::NameColumn(size_t name) const {
-  return is_of_owner ? QuoteIdentifier(names[name].column.name) : "redis_name_" + std::to_string(name + 1);
+  if (!is_of_owner) return "redis_name_" + std::to_string(name + 1);
+  return ledger ? kLedgerColumns[name] : QuoteIdentifier(names[name].column.name);
 }
 
 std::string ReverseMapping::ReadStatement() const {
   std::string parameters, aliases, condition, columns, shown;
-  for (size_t i = 0; i < names.size(); ++i) {
+  for (size_t i = 0; i < NameSize(); ++i) {
+    std::string const number = std::to_string(i + 1);
+    columns += "pg_catalog.concat(r." + NameColumn(i) + ") AS n" + number + ", ";
+    shown += "r.n" + number + ", ";
+  }
+  for (size_t i = 0; i < names.size() && !ledger; ++i) {
     std::string const number = std::to_string(i + 1), comma = i == 0 ? "" : ", ";
     std::string const column = QuoteIdentifier(names[i].column.name);
     std::string const before = "($2 OPERATOR(pg_catalog.*) " + std::to_string(i) + ")";
@@ -194,15 +156,16 @@ std::string ReverseMapping::ReadStatement() const {
                   " OPERATOR(pg_catalog.+) $2])";
     aliases += comma + "n" + number;
     condition += (i == 0 ? "" : " AND ") + names[i].Equal("target." + column, Cast(i, "named.n" + number));
-    columns += "pg_catalog.concat(r." + NameColumn(i) + ") AS n" + number + ", ";
-    shown += "r.n" + number + ", ";
   }
+  std::string const rows =
+      ledger
+          ? ledger->RowsQuery()
+          : "WITH redis_names AS MATERIALIZED (SELECT * FROM ROWS FROM (" + parameters + ") AS n (" +
+                aliases + ")), redis_rows AS MATERIALIZED (SELECT target.* FROM redis_names AS named JOIN " +
+                target.name + " AS target ON " + condition + ")";
   std::string const before = "(r.before OPERATOR(pg_catalog.-) r.bytes)::pg_catalog.int8";
-  return "WITH redis_names AS MATERIALIZED (SELECT * FROM ROWS FROM (" + parameters + ") AS n (" + aliases +
-         ")), redis_rows AS MATERIALIZED (SELECT target.* FROM redis_names AS named JOIN " + target.name +
-         " AS target ON " + condition + ") SELECT " + shown + "r.type, CASE WHEN " + before +
-         " OPERATOR(pg_catalog.<) " + std::to_string(kMostReverseBytes) +
-         " THEN r.elements END, r.expires_at, " + before +
+  return rows + " SELECT " + shown + "r.type, CASE WHEN " + before + " OPERATOR(pg_catalog.<) " +
+         std::to_string(kMostReverseBytes) + " THEN r.elements END, r.expires_at, " + before +
          ", r.bytes FROM (SELECT r.*, pg_catalog.sum(r.bytes) OVER (ROWS UNBOUNDED PRECEDING) AS before FROM "
          "(SELECT " +
          columns +
@@ -243,8 +206,14 @@ std::optional<ReverseProblem> FindReverse(const Mapping &mapping,
     return ReverseProblem{"the target has children by inheritance",
                           "Changes of these cannot be told; cut over with no_way_back => true."};
   MappingQuery const query(mapping, BatchShape(found.pattern, ExpandFromName(mapping.expand)), found.target);
-  if (auto why = FindNames(query.facts(), found))
-    return ReverseProblem{*why, "Name the keys' captures in key_columns, and one database."};
+  if (auto why = FindNames(query.facts(), found)) {
+    if (auto why_not = WhyLedgerCannotName(mapping, found.target, query.facts()))
+      return ReverseProblem{*why + (why_not->empty() ? "" : ", and " + *why_not),
+                            "Name the keys' captures in key_columns, and one database."};
+    found.has_whole_key = false;
+    found.names = found.target.keys;
+    found.ledger = std::make_shared<LedgerNames>(mapping, found.target);
+  }
   if (auto stored = StoredQuery(mapping)) {
     found.query = *stored;
     found.is_of_owner = true;
@@ -305,7 +274,8 @@ std::vector<ReverseMapping> FindFedMappings(const Migration &migration,
   if (migration.server.empty() || ServerOptions(migration.server, GetUserId()).seeds.empty()) return reverses;
   std::vector<ReverseMapping> fed;
   for (ReverseMapping &reverse : reverses) {
-    if (reverse.db == 0)
+    const auto &databases = reverse.mapping.databases;
+    if (reverse.ledger ? !databases || *databases == std::vector<int>{0} : reverse.db == 0)
       fed.push_back(std::move(reverse));
     else
       problems[reverse.mapping.name] = {"a Redis Cluster has database 0 only",
@@ -323,7 +293,7 @@ pg::Failure Unfit(const ReverseMapping &reverse, const std::string &what, const 
 
 // Errors: 22023.
 sink::WholeValue ReadValue(const ReverseMapping &reverse, const pg::Row &row) {
-  auto const count = static_cast<int>(reverse.names.size());
+  auto const count = static_cast<int>(reverse.NameSize());
   sink::WholeValue value;
   value.type = row.Text(count);
   if (value.type.empty()) return value;
@@ -370,7 +340,10 @@ sink::WholeValue ReadValue(const ReverseMapping &reverse, const pg::Row &row) {
 pg::UsedObjects UsedByQuery(const ReverseMapping &reverse) {
   MappingSettings const settings(reverse.mapping);
   pg::UsedObjects used;
-  used.Add(reverse.ReadStatement(), {TEXTARRAYOID, INT4OID});
+  if (reverse.ledger)
+    used.Add(reverse.ReadStatement(), {TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID});
+  else
+    used.Add(reverse.ReadStatement(), {TEXTARRAYOID, INT4OID});
   return used;
 }
 
@@ -381,25 +354,54 @@ void RequireTarget(const ReverseMapping &reverse) {
                           "\" was replaced while it was being read");
 }
 
+namespace {
+
+pg::Rows ReadRows(const ReverseMapping &reverse, const std::set<RowName> &names) {
+  std::vector<std::string> columns;
+  columns.reserve(names.size() * reverse.names.size());
+  for (size_t i = 0; i < reverse.names.size(); ++i)
+    for (const RowName &name : names) columns.push_back(name[i]);
+  return reverse.read->Execute(
+      {SqlParam::TextArray(columns), SqlParam::Int4(static_cast<int32>(names.size()))}, true);
+}
+
+pg::Rows ReadRowsOf(const ReverseMapping &reverse, const std::vector<LedgerNames::Entry> &entries) {
+  std::vector<std::string> row_keys, keys;
+  std::vector<int> dbs;
+  for (const LedgerNames::Entry &entry : entries) {
+    row_keys.push_back(entry.row_key);
+    dbs.push_back(reverse.DbOf(entry.name));
+    keys.push_back(entry.name[1]);
+  }
+  return reverse.read->Execute(
+      {SqlParam::TextArray(row_keys), SqlParam::Int4Array(dbs), SqlParam::TextArray(keys)}, true);
+}
+
+}  // namespace
+
 std::map<RowName, ReverseValue> ReadReverseRows(const ReverseMapping &reverse, const std::set<RowName> &names,
-                                                int64 &bytes) {
+                                                int64 &bytes, std::set<RowName> *unknown) {
   RequireTarget(reverse);
   if (reverse.is_of_owner && pg::Call([] { return superuser(); }))
     pg::CheckCode(*reverse.mapping.accepted, UsedByQuery(reverse), GetUserId(),
                   "the reverse query of mapping \"" + reverse.mapping.name + "\"",
                   "SELECT redis_migrate.set_reverse_query(" + QuoteLiteral(reverse.mapping.migration) + ", " +
                       QuoteLiteral(reverse.mapping.name) + ", '...', trust_target => true);");
+  std::vector<LedgerNames::Entry> entries;
+  if (reverse.ledger) {
+    entries = reverse.ledger->FindRows(names);
+    if (unknown != nullptr) {
+      *unknown = names;
+      for (const LedgerNames::Entry &entry : entries) unknown->erase(entry.name);
+    }
+  }
   MappingSettings const settings(reverse.mapping);
   CanonicalText canonical;
-  canonical.Set("timezone", reverse.mapping.timezone);  // of reverse queries
-  canonical.Set("row_security", "off");                 // a row that is hidden would be a key that is gone
-  std::vector<std::string> columns;
-  columns.reserve(names.size() * reverse.names.size());
-  for (size_t i = 0; i < reverse.names.size(); ++i)
-    for (const RowName &name : names) columns.push_back(name[i]);
-  auto rows = reverse.read->Execute(
-      {SqlParam::TextArray(columns), SqlParam::Int4(static_cast<int32>(names.size()))}, true);
-  auto const count = static_cast<int>(reverse.names.size());
+  // Of reverse queries; identities of rows are parsed by that of the ledger, see WhyLedgerCannotName.
+  canonical.Set("timezone", reverse.mapping.timezone);
+  canonical.Set("row_security", "off");  // a row that is hidden would be a key that is gone
+  pg::Rows const rows = reverse.ledger ? ReadRowsOf(reverse, entries) : ReadRows(reverse, names);
+  auto const count = static_cast<int>(reverse.NameSize());
   std::map<RowName, ReverseValue> values;
   bytes = 0;
   for (uint64 i = 0; i < rows.size(); ++i) {
@@ -408,7 +410,8 @@ std::map<RowName, ReverseValue> ReadReverseRows(const ReverseMapping &reverse, c
     std::optional<RowName> const name = reverse.Canonical(std::move(texts));
     if (!name || names.count(*name) == 0)
       throw Unfit(reverse, "a name that is not one of redis_rows",
-                  "It has to yield the columns that name the key as redis_rows has them.");
+                  reverse.ledger ? "It has to yield redis_db and redis_key as redis_rows has them."
+                                 : "It has to yield the columns that name the key as redis_rows has them.");
     bytes += rows[i].Int8(count + 4);
     ReverseValue value;
     if (rows[i].Int8(count + 3) < kMostReverseBytes) value = ReadValue(reverse, rows[i]);
@@ -418,7 +421,7 @@ std::map<RowName, ReverseValue> ReadReverseRows(const ReverseMapping &reverse, c
   return values;
 }
 
-std::vector<RowName> ReadReverseNames(const ReverseMapping &reverse, int limit, RowName &last) {
+std::vector<RowName> ReadRowColumns(const ReverseMapping &reverse, int limit, RowName &last) {
   RequireTarget(reverse);
   CanonicalText canonical;
   canonical.Set("search_path", "pg_catalog, pg_temp");  // of the comparison of rows
@@ -428,12 +431,20 @@ std::vector<RowName> ReadReverseNames(const ReverseMapping &reverse, int limit, 
     after.push_back(last.empty() ? SqlParam{TEXTOID, 0, true} : SqlParam::Text(last[i]));
   auto rows = Spi::Execute(reverse.PageStatement(limit), after);
   last.clear();
-  std::vector<RowName> names;
+  std::vector<RowName> columns;
   for (uint64 i = 0; i < rows.size(); ++i) {
     last.clear();
     for (size_t j = 0; j < reverse.names.size(); ++j) last.push_back(rows[i].Text(static_cast<int>(j)));
-    if (auto name = reverse.Canonical(last)) names.push_back(std::move(*name));
+    columns.push_back(last);
   }
+  return columns;
+}
+
+std::vector<RowName> ReadReverseNames(const ReverseMapping &reverse, int limit, RowName &last) {
+  std::vector<RowName> names;
+  for (RowName &texts :
+       reverse.ledger ? reverse.ledger->ReadNames(limit, last) : ReadRowColumns(reverse, limit, last))
+    if (auto name = reverse.Canonical(std::move(texts))) names.push_back(std::move(*name));
   return names;
 }
 

@@ -38,18 +38,22 @@ void ForRowsInOrder(const std::set<RowName> &names, Use use, Refuse refuse) {
 }
 
 // Those of the names that have no rows, or whose value is_gone says is none. One whose rows are at fault has
-// some. Errors: as above.
+// some. unknown: of those that the ledger, if it names the keys, does not have, whether they are among them.
+// Errors: as above.
 template <typename IsGone>
 std::set<RowName> FindWithoutRows(const ReverseMapping &reverse, const std::set<RowName> &names,
-                                  IsGone is_gone) {
+                                  IsGone is_gone, bool unknown) {
   std::set<RowName> without;
   ForRowsInOrder(
       names,
       [&](const std::set<RowName> &part) {
         int64 bytes = 0;
-        std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, part, bytes);
+        std::set<RowName> of_nobody;
+        std::map<RowName, ReverseValue> const values = ReadReverseRows(reverse, part, bytes, &of_nobody);
         for (const RowName &name : part)
-          if (auto const found = values.find(name); found == values.end() || is_gone(found->second))
+          if (of_nobody.count(name) > 0 && !unknown)
+            continue;
+          else if (auto const found = values.find(name); found == values.end() || is_gone(found->second))
             without.insert(name);
       },
       [](const RowName &, const pg::Problem &) {});
