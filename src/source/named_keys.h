@@ -70,6 +70,9 @@ class NamedKeys {
   // Connection; an error reply for a single key carries the key in its detail.
   Status Read(std::vector<NamedKey>& keys);
 
+  // Of the server, as of Open.
+  const std::string& run_id() const { return run_id_; }
+
   // Where the server's history is now, by INFO replication. Errors: those of Connection::Command, kProtocol.
   Result<redis::ReplicationPoint> FetchPoint();
 

@@ -52,11 +52,17 @@ void KeyReader::SetPart(const std::optional<SourcePart> &part, const std::string
   rate_.reset();
 }
 
-void KeyReader::Read(const std::vector<KeyId> &keys, const Visit &visit) {
+void KeyReader::Read(const std::vector<KeyId> &keys, size_t watched_at_once, const Visit &visit) {
+  is_watched_ = false;
   if (scans_)
     Scan(keys, visit);
   else
-    ReadByName(keys, visit);
+    ReadByName(keys, watched_at_once, visit);
+}
+
+std::optional<bool> KeyReader::HeldStill() {
+  if (!is_watched_) return {};
+  return watch_.HeldStill();
 }
 
 bool KeyReader::Open() {
@@ -105,12 +111,15 @@ std::vector<redis::ReplicationPoint> KeyReader::FetchPointsOfCluster(const redis
   return points;
 }
 
-void KeyReader::ReadByName(const std::vector<KeyId> &keys, const Visit &visit) {
+void KeyReader::ReadByName(const std::vector<KeyId> &keys, size_t watched_at_once, const Visit &visit) {
+  size_t const at_once = watched_at_once > 0 ? watched_at_once : kKeysAtOnce;
   size_t next = 0;
   for (Outage outage = VerificationOutage(); next < keys.size();) {
     std::optional<pg::Failure> failure;
-    std::vector<source::NamedKey> read(std::min(kKeysAtOnce, keys.size() - next));
-    for (size_t i = 0; i < read.size(); ++i) std::tie(read[i].entry.db, read[i].entry.key) = keys[next + i];
+    std::vector<KeyId> const part(keys.begin() + static_cast<long>(next),
+                                  keys.begin() + static_cast<long>(std::min(next + at_once, keys.size())));
+    std::vector<source::NamedKey> read(part.size());
+    for (size_t i = 0; i < read.size(); ++i) std::tie(read[i].entry.db, read[i].entry.key) = part[i];
     try {
       if (!Open()) {
         scans_ = true;
@@ -118,6 +127,7 @@ void KeyReader::ReadByName(const std::vector<KeyId> &keys, const Visit &visit) {
       }
       while (long const wait_ms = rate_->WaitMs()) pg::Sleep(wait_ms);
       rate_->Take(read.size());
+      is_watched_ = watched_at_once > 0 && watch_.Begin(part, named_->run_id());
       pg::ThrowIfError(named_->Read(read));
     } catch (const pg::Failure &error) {
       named_.reset();

@@ -7,6 +7,7 @@
 #include "source/named_keys.h"
 #include "source/rate_ceiling.h"
 #include "source/source.h"
+#include "verify/key_watch.h"
 
 namespace prm {
 
@@ -17,7 +18,8 @@ class KeyReader {
       std::function<void(std::vector<source::Entry> &, const std::optional<redis::ReplicationPoint> &)>;
 
   // filter: routes keys. The migration has a server. Both must outlive it.
-  KeyReader(const Migration &migration, source::KeyFilter &filter) : migration_(migration), filter_(filter) {}
+  KeyReader(const Migration &migration, source::KeyFilter &filter)
+      : migration_(migration), filter_(filter), watch_(migration_.server) {}
 
   // From now on keys are of a part of the source that begins at this position, which other processes read the
   // other parts of; or, as at first, of all of it.
@@ -25,16 +27,21 @@ class KeyReader {
 
   // Reads the keys and hands all of them to `visit`, in parts; what is gone is kVanished. Keeps to the
   // ceiling of the server. A server that does not tell the point of its stream, and a cluster, is scanned for
-  // them. Holds no transaction while it waits: the caller has committed, and visit commits. Errors: those of
-  // ServerConnection, NamedKeys and SourceReader, after pg_redis_migrate.reconnect_timeout.
-  void Read(const std::vector<KeyId> &keys, const Visit &visit);
+  // them. watched_at_once: the keys of a part, which are watched from before they are read; 0: none are.
+  // Holds no transaction while it waits: the caller has committed, and visit commits. Errors: those of
+  // ServerConnection, NamedKeys, KeyWatch and SourceReader, after pg_redis_migrate.reconnect_timeout.
+  void Read(const std::vector<KeyId> &keys, size_t watched_at_once, const Visit &visit);
+
+  // Within a visit, once: whether all keys of the part are now what they were when they were read, and have
+  // been all the while. Nothing: they are not watched. Errors: those of KeyWatch.
+  std::optional<bool> HeldStill();
 
   // Where the stream of the server is now, or those of a cluster's masters; none where one does not tell. The
   // same errors, but at once.
   std::vector<redis::ReplicationPoint> FetchPoints();
 
  private:
-  void ReadByName(const std::vector<KeyId> &keys, const Visit &visit);
+  void ReadByName(const std::vector<KeyId> &keys, size_t watched_at_once, const Visit &visit);
   void Scan(const std::vector<KeyId> &keys, const Visit &visit);
   // False: the server does not let itself be read by name.
   bool Open();
@@ -48,6 +55,8 @@ class KeyReader {
   std::optional<SourcePart> part_;
   std::string begin_;  // of the part
   bool scans_ = false;
+  KeyWatch watch_;
+  bool is_watched_ = false;  // what is being visited
 };
 
 }  // namespace prm

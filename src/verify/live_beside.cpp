@@ -1,6 +1,7 @@
 #include "verify/live_beside.h"
 
 #include "mapping/live_run.h"
+#include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
@@ -101,6 +102,29 @@ bool LiveBeside::WaitForStream(const redis::ReplicationPoint &point) const {
             LIMIT 1)sql",
       {SqlParam::Text(migration_), SqlParam::Text(point.id),
        SqlParam::Int8(static_cast<int64>(point.offset))});
+}
+
+std::set<KeyId> LiveBeside::Deferred(const std::vector<KeyId> &keys) const {
+  std::vector<int> dbs;
+  std::vector<Bytes> names;
+  for (const auto &[db, key] : keys) {
+    dbs.push_back(db);
+    names.emplace_back(key);
+  }
+  std::set<KeyId> deferred;
+  {
+    pg::AsExtensionOwner as_owner;
+    auto const rows = Spi::ExecuteKept(
+        R"sql(SELECT k.db, k.key_bytes
+              FROM redis_migrate.live_key AS k
+              JOIN unnest($2, $3) AS a (db, key_bytes) USING (db, key_bytes)
+              WHERE k.bytes IS NOT NULL AND k.run_id = )sql" PRM_LIVE_RUN,
+        {SqlParam::Text(migration_), SqlParam::Int4Array(dbs), SqlParam::ByteaArray(names)});
+    for (size_t i = 0; i < rows.size(); ++i)
+      deferred.emplace(rows[i].Int4(0), std::string(pg::DatumBytes(rows[i].Value(1))));
+  }
+  Spi::Commit();
+  return deferred;
 }
 
 // A feed knows all that changed before some time. One that has a doubt knows nothing.

@@ -23,6 +23,8 @@ class LiveBeside {
   bool WaitForAll();
   // Likewise, until the stream has been applied up to a point.
   bool WaitForStream(const redis::ReplicationPoint &point) const;
+  // Those of the keys whose rows wait although the stream has been applied: large values that change often.
+  std::set<KeyId> Deferred(const std::vector<KeyId> &keys) const;
 
  private:
   static bool WaitUntil(const std::string &question, std::initializer_list<pg::SqlParam> parameters);

@@ -14,9 +14,12 @@ using source::EntryState;
 
 namespace {
 
-// A difference is one if a value that was read so often in a row, each time followed by a comparison, is not
-// the stored one: the value was that while the row was looked at.
-constexpr int kMostRounds = 8;
+// A difference is one if the key held still from its reading until after the comparison. Where keys cannot be
+// watched, a value that was read kReadings times in a row, each time followed by a comparison, is taken for
+// one that held still. Keys are watched together: if one of them does not hold still, none is known to, so
+// the next rounds watch fewer at once.
+constexpr size_t kWatchedAtOnce[] = {0, 100, 100, 25, 5, 1, 1, 1};
+constexpr int kMostRounds = std::size(kWatchedAtOnce);
 constexpr long kPauseMs = 50;
 constexpr long kLivePauseMs = 300;
 constexpr size_t kMostDoubts = 20000;
@@ -232,7 +235,8 @@ void SourceComparison::SettleDoubts() {
     std::vector<KeyId> keys;
     for (const auto &[key, doubt] : doubts_) keys.push_back(key);
     reader_.Read(
-        keys, [&](std::vector<source::Entry> &entries, const std::optional<redis::ReplicationPoint> &point) {
+        keys, is_followed_ ? kWatchedAtOnce[round] : 0,
+        [&](std::vector<source::Entry> &entries, const std::optional<redis::ReplicationPoint> &point) {
           TakeAgain(entries, point, round);
         });
   }
@@ -247,9 +251,19 @@ void SourceComparison::TakeAgain(std::vector<source::Entry> &entries,
   if (is_followed_ && !is_behind_)
     is_behind_ = !(point && !live_.IsFeed() ? live_.WaitForStream(*point) : live_.WaitForAll());
   std::vector<source::Entry> still;
-  for (source::Entry &entry : entries)
-    if (entry.state != EntryState::kChanging) still.push_back(std::move(entry));
-  BatchComparison found = CompareEntries(still, round + 1 >= kReadings, true);
+  std::vector<KeyId> keys;
+  for (source::Entry &entry : entries) {
+    if (entry.state == EntryState::kChanging) continue;
+    keys.emplace_back(entry.db, entry.key);
+    still.push_back(std::move(entry));
+  }
+  std::set<KeyId> const deferred = is_followed_ ? live_.Deferred(keys) : std::set<KeyId>();
+  BatchComparison found = CompareEntries(still, round > 0, true);
+  std::optional<bool> held_still;
+  if (!found.unequal.empty()) {
+    CommitBatch();
+    held_still = reader_.HeldStill();
+  }
   for (const source::Entry &entry : still) {
     KeyId const key = {entry.db, entry.key};
     auto const unequal = found.unequal.find(&entry);
@@ -258,15 +272,16 @@ void SourceComparison::TakeAgain(std::vector<source::Entry> &entries,
       continue;
     }
     Doubt &doubt = doubts_[key];
+    // A change that live sync has not come to yet proves nothing.
+    bool const is_behind = is_behind_ || deferred.count(key) > 0;
     // The trailer of a large payload has the checksum of all of it.
     Hash128 const value = SipHash128({}, entry.large ? entry.large->trailer() : Bytes(entry.payload));
     bool const is_same =
         doubt.readings > 0 && value == doubt.value && IsNear(entry.expires_at_ms, doubt.expires_at_ms);
     doubt.value = value;
     doubt.expires_at_ms = entry.expires_at_ms;
-    // A change that live sync has not come to yet proves nothing.
-    doubt.readings = is_behind_ ? 0 : is_same ? doubt.readings + 1 : 1;
-    if (doubt.readings < kReadings) continue;
+    doubt.readings = is_behind ? 0 : is_same ? doubt.readings + 1 : 1;
+    if (is_behind || !held_still.value_or(doubt.readings >= kReadings)) continue;
     Count(entry, unequal->second);
     doubts_.erase(key);
   }

@@ -13,7 +13,8 @@ namespace prm {
 
 class SourceComparison {
  public:
-  // So many readings of a key, or of all keys, prove with live sync what one of them may only suggest.
+  // So many readings of a key that cannot be watched, or of all keys, prove with live sync what one of them
+  // may only suggest.
   static constexpr int kReadings = 3;
 
   // What becomes of a part whose reader has ended.

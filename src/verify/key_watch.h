@@ -1,0 +1,35 @@
+// Tells whether keys of a server have held still, by WATCH over a connection of its own: reading keys over
+// the same one would end the watch.
+#pragma once
+
+#include "connect/server.h"
+#include "core/key_id.h"
+
+namespace prm {
+
+class KeyWatch {
+ public:
+  // server: the name of a foreign server that is no cluster; it must outlive this.
+  explicit KeyWatch(const std::string &server) : server_(server) {}
+
+  // Watches these keys from now on, and no others, at the server process with this run_id. False: it lets no
+  // keys be watched, or another process answers; then it is not tried again. Commits. Errors: those of
+  // ServerConnection, of the connection, 08P01.
+  bool Begin(const std::vector<KeyId> &keys, const std::string &run_id);
+
+  // Whether since Begin nobody has written to any of the keys, and none of them has expired. Ends the watch.
+  // A connection that was lost does not tell: false. Errors: 08P01.
+  bool HeldStill();
+
+ private:
+  bool Open(const std::string &run_id);
+  Status Watch(const std::vector<KeyId> &keys);
+
+  const std::string &server_;
+  std::unique_ptr<ServerConnection> connection_;
+  std::optional<int> db_;  // that the connection has selected
+  bool is_watching_ = false;
+  bool is_refused_ = false;
+};
+
+}  // namespace prm
