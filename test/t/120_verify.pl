@@ -127,6 +127,14 @@ $redis->cli('SET', 's:n4242', '4242');
 rows(q{DELETE FROM members WHERE id = 'nobody'});
 is(wait_for($node) . verify() . verdict(), 't|', 'in the end it is proved') or diag found();
 
+# A user who may not watch keys.
+$redis->cli('ACL', 'SETUSER', 'default', '-watch');
+rows(q{UPDATE strings SET value = 'wrong' WHERE id = 'n4242'});
+is(verify() . found(), 'strings|0|0|1|0', 'a difference is found without the right to WATCH');
+$redis->cli('ACL', 'SETUSER', 'default', '+watch');
+$redis->cli('SET', 's:n4242', '4242');
+is(wait_for($node) . verify() . found(), '', 'and made good');
+
 # Keys that go back and forth between two values, and a live sync that comes to them late: a value that is read twice
 # may have been the other in between.
 my $swing = fork() // die "fork: $!\n";
