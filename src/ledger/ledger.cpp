@@ -118,7 +118,15 @@ USING redis_obsolete AS k,
                WHERE row_hash = k.row_hash AND mapping_id = $1 AND row_key = k.row_key OFFSET 0) AS found
 WHERE l.ctid = found.ctid)",
                   pg::KeptStatement::Planning::kByIndex),
-      delete_all_(DeleteRowsStatement(Obsolete("")), planning_) {}
+      delete_all_(DeleteRowsStatement(Obsolete("")), planning_) {
+  if (target.kind == TargetKind::kLocal)
+    find_stored_.emplace(
+        "SELECT n.number FROM (SELECT k.number, k.row_key::pg_catalog.text[] AS row_key FROM ROWS FROM "
+        "(pg_catalog.unnest($1), pg_catalog.unnest($2)) AS k (number, row_key) OFFSET 0) AS n WHERE EXISTS "
+        "(SELECT FROM " +
+            target.name + " AS target WHERE " + HasIdentity("target", "n.row_key") + ")",
+        planning_);
+}
 
 std::string Ledger::RowKeyExpression(const std::string &alias) const {
   std::string list;
@@ -227,10 +235,10 @@ std::vector<int> Ledger::FindLost(const std::vector<IdentifiedRow> &rows, const 
     hashes.push_back(row.hash);
     row_keys.push_back(row.row_key);
   }
-  std::vector<int> lost;
-  if (asked.empty()) return lost;
+  if (asked.empty()) return {};
+  std::vector<const IdentifiedRow *> lost;
   pg::SnapshotScope snapshot;  // key names are fetched from TOAST after the statement
-  pg::AsExtensionOwner as_owner;
+  std::optional<pg::AsExtensionOwner> as_owner(std::in_place);
   // LATERAL and OFFSET make it one look-up in the index for each row, whatever the planner makes of a ledger
   // that grew since it was analysed.
   pg::Rows owners = Spi::ExecuteKept(
@@ -246,9 +254,28 @@ FROM ROWS FROM (unnest($2), unnest($3)) WITH ORDINALITY AS k (row_hash, row_key,
     KeyName key = key_of_row(row.row);
     owners_[static_cast<size_t>(row.row - first_)] =
         owner < key || key < owner ? Owner::kOther : Owner::kSelf;
-    if (owner < key) lost.push_back(row.row);
+    if (owner < key) lost.push_back(&row);
   }
-  return lost;
+  as_owner.reset();
+  return WithRows(lost);
+}
+
+// Numbers of those whose rows are in the target. A lower key whose row was deleted here has none to defend:
+// after a cutback nothing else tells that it is gone from Redis.
+std::vector<int> Ledger::WithRows(const std::vector<const IdentifiedRow *> &rows) {
+  std::vector<int> numbers;
+  std::vector<std::string> row_keys;
+  for (const IdentifiedRow *row : rows) {
+    numbers.push_back(row->row);
+    row_keys.push_back(row->row_key);
+  }
+  if (rows.empty() || !find_stored_) return numbers;
+  CanonicalText const canonical;
+  pg::Rows const stored =
+      find_stored_->Execute({SqlParam::Int4Array(numbers), SqlParam::TextArray(row_keys)});
+  numbers.clear();
+  for (uint64 i = 0; i < stored.size(); ++i) numbers.push_back(stored[i].Int4(0));
+  return numbers;
 }
 
 void Ledger::Record(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row) {

@@ -76,8 +76,8 @@ class Ledger {
   // the first.
   std::vector<IdentifiedRow> Next(pg::Tuplestore &identities, size_t count);
 
-  // Returns those of `rows` that belong to a lower key than the one that yields them now. `key_of_row` takes
-  // the number of a row.
+  // Returns those of `rows` that belong to a lower key than the one that yields them now, and are in the
+  // target, where that can be looked up. `key_of_row` takes the number of a row.
   std::vector<int> FindLost(const std::vector<IdentifiedRow> &rows, const KeyOfRow &key_of_row);
 
   // Whether FindLost saw that the row belongs to its key already.
@@ -127,6 +127,7 @@ class Ledger {
   int64 HashOfRow(Bytes row_key);
   int64 HashOfKey(const KeyName &key);
   std::string KeyValue(size_t i, const std::string &row_key) const;
+  std::vector<int> WithRows(const std::vector<const IdentifiedRow *> &rows);
   DepartedRows Obsolete(const std::string &condition) const;
   std::string DeleteRowsStatement(const DepartedRows &rows) const;
 
@@ -143,6 +144,7 @@ class Ledger {
   bool has_equal_images_;  // equal identities have equal texts
   pg::KeptStatement::Planning planning_;
   pg::KeptStatement identify_, find_owned_, find_obsolete_, strike_off_, delete_all_;
+  std::optional<pg::KeptStatement> find_stored_;  // of a target with indexes of its own
   Journal *journal_ = nullptr;
   HashFilter *recorded_ = nullptr;
   std::optional<RowHasher> hasher_;

@@ -109,8 +109,10 @@ void Convert(const Mapping &mapping) {
 
 }  // namespace
 
+bool IsLedgerToBeChosen(const Mapping &mapping) { return mapping.ledger_reason == kOldReason; }
+
 bool ChooseLedgerAnew(const Mapping &mapping) {
-  if (mapping.ledger_reason != kOldReason) return false;
+  if (!IsLedgerToBeChosen(mapping)) return false;
   MappingSettings settings(mapping);
   KeyPattern const pattern = ParsePattern(mapping.pattern);
   Target const target = LoadTarget(mapping);

@@ -5,6 +5,9 @@
 
 namespace prm {
 
+// Whether version 0.1 has defined the mapping, and no run has chosen its ledger since.
+bool IsLedgerToBeChosen(const Mapping &mapping);
+
 // Chooses the ledger of a mapping that version 0.1 has defined as add_mapping would. Returns whether that
 // changes the definition in the catalog. Errors: those of LoadTarget and MappingQuery. Needs SPI.
 bool ChooseLedgerAnew(const Mapping &mapping);

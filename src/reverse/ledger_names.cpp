@@ -2,6 +2,7 @@
 
 #include "ledger/ledger.h"
 #include "ledger/ledger_hash.h"
+#include "ledger/ledger_settling.h"
 #include "mapping/ledger_choice.h"
 #include "mapping/ledger_mark.h"
 #include "mapping/mapping_settings.h"
@@ -15,7 +16,7 @@ const char *const kLedgerColumns[2] = {"redis_db", "redis_key"};
 
 const char *const kWhyNameless =
     "The ledger names the keys of rows that came from Redis. Nobody knows those of rows that were inserted "
-    "here, or whose key columns were changed here.";
+    "here, or whose key columns were changed here, and keys that are no UTF-8 are not written.";
 
 namespace {
 
@@ -41,7 +42,7 @@ bool HasOneText(const KeyColumn &key) {
     case TIMESTAMPTZOID:
       break;
     default:
-      if (pg::Call([&] { return get_typtype(type); }) != TYPTYPE_ENUM) return false;
+      return false;  // labels of enums can be renamed
   }
   return EqualMeansSameBytes(key);
 }
@@ -83,6 +84,7 @@ std::string RowsQueryOf(const Mapping &mapping, const Target &target) {
 std::optional<std::string> WhyLedgerCannotName(const Mapping &mapping, const Target &target,
                                                const QueryFacts &facts) {
   if (mapping.ledger != "full") return "";
+  if (IsLedgerToBeChosen(mapping)) return "the next run chooses its ledger";
   if (mapping.expand)
     return "the ledger does not tell whether it has all rows of a key, as the mapping is expanded";
   if (!facts.yields_each)
@@ -180,19 +182,21 @@ std::map<RowName, RowName> LedgerNames::FindNames(const ReverseMapping &reverse,
   return names;
 }
 
-// There is no index by mapping: in the order of the hashes others' entries are passed over.
+// There is no index by mapping: a page has the entries of others, too, which are passed over, so that it does
+// not grow with them.
 std::vector<RowName> LedgerNames::ReadNames(int limit, RowName &position) const {
   int64 const from = position.empty() ? PG_INT64_MIN : strtoll(position[0].c_str(), nullptr, 10);
   position.clear();
   std::vector<RowName> names;
   pg::AsExtensionOwner as_owner;
   pg::Rows const rows = pg::Spi::ExecuteKept(
-      R"sql(SELECT row_hash, db, key_bytes
+      R"sql(SELECT row_hash, db, CASE WHEN mapping_id = $1 THEN key_bytes END
             FROM redis_migrate.ledger
-            WHERE mapping_id = $1 AND row_hash >= $2
+            WHERE row_hash >= $2
             ORDER BY row_hash FETCH FIRST $3 ROWS WITH TIES)sql",
       {SqlParam::Int8(mapping_id_), SqlParam::Int8(from), SqlParam::Int8(limit)}, true);
   for (uint64 i = 0; i < rows.size(); ++i) {
+    if (rows[i].IsNull(2)) continue;
     Bytes const key = pg::DatumBytes(rows[i].Value(2));
     if (pg::Call([&] { return pg_verify_mbstr(PG_UTF8, key.data(), static_cast<int>(key.size()), true); }))
       names.push_back({std::to_string(rows[i].Int4(1)), std::string(key)});

@@ -17,7 +17,7 @@ namespace {
 bool HasStored(const Mapping &mapping) {
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::Execute(
-      R"sql(SELECT coalesce(sum(c.inserted + c.updated + c.unchanged - c.deleted), 0) > 0
+      R"sql(SELECT coalesce(sum(c.inserted + c.updated + c.unchanged - c.deleted - c.expired - c.unclear), 0) > 0
             FROM redis_migrate.mapping_count AS c
             WHERE c.mapping = $2 AND c.run_id = (
                 SELECT max(r.run_id)
