@@ -76,9 +76,10 @@ bool MaySet(const Setting &setting) {
          });
 }
 
-// Whether another session of the current user has it by itself: by the settings of roles and databases.
+// Whether another session of the current user has it by itself: by the settings of databases, or of its role.
 bool ComesByItself(GucSource source) {
-  return source >= PGC_S_GLOBAL && source <= PGC_S_DATABASE_USER && GetSessionUserId() == GetUserId();
+  return source == PGC_S_GLOBAL || source == PGC_S_DATABASE ||
+         ((source == PGC_S_USER || source == PGC_S_DATABASE_USER) && GetSessionUserId() == GetUserId());
 }
 
 // Errors: 55000, without the message of the server, which may have the value.
@@ -114,7 +115,7 @@ std::optional<std::string> ReasonNotToAdoptSettings() {
     if (setting.is_set() && setting.is_about_rows && !ComesByItself(setting.source) && !MaySet(setting))
       return setting.name + " was changed in this session, and another process may not do that";
   auto const elsewhere = Spi::Execute(
-      R"sql(SELECT pg_catalog.split_part(s.setting, '=', 1)
+      R"sql(SELECT pg_catalog.split_part(s.setting, '=', 1), r.setrole OPERATOR(pg_catalog.<>) 0
             FROM pg_catalog.pg_db_role_setting AS r, pg_catalog.unnest(r.setconfig) AS s (setting)
             WHERE r.setrole OPERATOR(pg_catalog.=) ANY (ARRAY[0, CURRENT_USER::pg_catalog.regrole::pg_catalog.oid])
                 AND r.setdatabase OPERATOR(pg_catalog.=) ANY (ARRAY[0, (
@@ -123,9 +124,14 @@ std::optional<std::string> ReasonNotToAdoptSettings() {
             ORDER BY 1)sql");
   for (uint64 i = 0; i < elsewhere.size(); ++i) {
     std::string const name = elsewhere[i].Text(0);
+    auto const known = here.find(Lower(name));
     // Only custom ones can be unknown.
-    if (name.find('.') != std::string::npos && here.count(Lower(name)) == 0)
+    if (name.find('.') != std::string::npos && known == here.end())
       return name + " is set for the role or the database, and not in this session";
+    // The settings of a role come by login, not by SET ROLE.
+    if (elsewhere[i].Bool(1) && known != here.end() && known->second.is_about_rows &&
+        !MaySet(known->second) && !(GetSessionUserId() == GetUserId() && known->second.is_set()))
+      return name + " is set for the role, and not in this session";
   }
   return std::nullopt;
 }

@@ -8,7 +8,7 @@ struct dsm_segment;
 namespace prm::pg {
 
 // Is there as long as the object, or the process. Nobody but this server's processes can read it, and it is
-// never on a disk of its own accord.
+// never on a disk of its own accord, unless dynamic_shared_memory_type is mmap.
 class SharedText {
  public:
   // Errors: 53000 when the server has no segment left, and those of the operating system.

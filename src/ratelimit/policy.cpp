@@ -58,7 +58,8 @@ void MoveBack(int64 policy_id) {
     return;
   Spi::Execute(
       R"sql(UPDATE redis_migrate.rate_limit_exception AS e
-            SET expires_at = e.expires_at - (e.added_at - c.now), added_at = c.now
+            SET expires_at = e.expires_at - make_interval(secs => extract(epoch FROM e.added_at - c.now)::float8),
+                added_at = c.now
             FROM (SELECT clock_timestamp() AS now OFFSET 0) AS c,
                 (SELECT policy_id, kind, key, network FROM redis_migrate.rate_limit_exception
                  WHERE policy_id = $1 AND added_at > clock_timestamp() + interval '1 second'

@@ -18,6 +18,7 @@ using pg::SqlParam;
 namespace {
 
 constexpr size_t kMostStuck = 1000;
+constexpr size_t kNotedAtOnce = 5000;
 // Each removes rows that others of the same mapping referred to.
 constexpr int kMostRounds = 10;
 
@@ -87,11 +88,11 @@ StayingRows FindStaying(const Mapping &mapping, int64 run_id) {
   return staying;
 }
 
-// Records rows as met by the run, or takes that back.
-void NoteAsMet(const Mapping &mapping, int64 run_id, const std::vector<GoneRow> &rows, bool met) {
+void NotePartAsMet(const Mapping &mapping, int64 run_id, const std::vector<GoneRow> &rows, size_t begin,
+                   size_t end, bool met) {
   if (mapping.ledger == "packed") {
     std::vector<PackedItem> items;
-    for (const GoneRow &row : rows) items.push_back(row.item);
+    for (size_t i = begin; i < end; ++i) items.push_back(rows[i].item);
     if (met)
       PackedLedger::NoteSeen(mapping.id, run_id, std::move(items));
     else
@@ -99,13 +100,19 @@ void NoteAsMet(const Mapping &mapping, int64 run_id, const std::vector<GoneRow> 
     return;
   }
   std::vector<std::string> row_keys;
-  for (const GoneRow &row : rows) row_keys.push_back(row.row_key);
+  for (size_t i = begin; i < end; ++i) row_keys.push_back(rows[i].row_key);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(met ? R"sql(INSERT INTO redis_migrate.seen_row (run_id, mapping_id, row_key, lost)
                            SELECT $1, $2, row_key, false FROM unnest($3) AS row_key)sql"
                    : R"sql(DELETE FROM redis_migrate.seen_row
                            WHERE run_id = $1 AND mapping_id = $2 AND row_key = ANY ($3))sql",
                {SqlParam::Int8(run_id), SqlParam::Int8(mapping.id), SqlParam::TextArray(row_keys)});
+}
+
+// Records rows as met by the run, or takes that back.
+void NoteAsMet(const Mapping &mapping, int64 run_id, const std::vector<GoneRow> &rows, bool met) {
+  for (size_t begin = 0; begin < rows.size(); begin += kNotedAtOnce)
+    NotePartAsMet(mapping, run_id, rows, begin, std::min(begin + kNotedAtOnce, rows.size()), met);
 }
 
 std::string Describe(const StayingRows &staying) {

@@ -36,12 +36,14 @@ class SessionInterrupts : public Interrupts {
   void CheckInterrupts() override { pg::CheckInterrupts(); }
 };
 
-// As a scan does: fields that have expired are no part of a hash.
-void DropExpired(source::Entry &entry) {
-  if (entry.state != EntryState::kRead || entry.plain) return;
+// As a scan does: fields that have expired are no part of a hash. Returns whether there were some.
+bool DropExpired(source::Entry &entry) {
+  if (entry.state != EntryState::kRead || entry.plain) return false;
+  size_t const before = entry.payload.size();
   SessionInterrupts interrupts;
   Result<bool> const living = source::DropExpiredFields(entry, pg::UnixMs(GetCurrentTimestamp()), interrupts);
   if (living.ok() && !living.value()) entry.state = EntryState::kVanished;
+  return entry.state != EntryState::kRead || entry.payload.size() != before;
 }
 
 }  // namespace
@@ -144,7 +146,8 @@ void KeyReader::ReadByName(const std::vector<KeyId> &keys, size_t watched_at_onc
     std::vector<source::Entry> entries;
     redis::ReplicationPoint point;
     for (source::NamedKey &key : read) {
-      DropExpired(key.entry);
+      // That the server removes them is yet to come, and would be the change.
+      if (DropExpired(key.entry)) is_watched_ = false;
       key.entry.route = filter_.Classify(key.entry.db, key.entry.key).route;
       if (entries.empty() || key.until.offset > point.offset) point = key.until;
       entries.push_back(std::move(key.entry));

@@ -29,11 +29,11 @@ class KeyReader {
   // ceiling of the server. A server that does not tell the point of its stream, and a cluster, is scanned for
   // them. watched_at_once: the keys of a part, which are watched from before they are read; 0: none are.
   // Holds no transaction while it waits: the caller has committed, and visit commits. Errors: those of
-  // ServerConnection, NamedKeys, KeyWatch and SourceReader, after pg_redis_migrate.reconnect_timeout.
+  // ServerConnection, NamedKeys and SourceReader, after pg_redis_migrate.reconnect_timeout.
   void Read(const std::vector<KeyId> &keys, size_t watched_at_once, const Visit &visit);
 
   // Within a visit, once: whether all keys of the part are now what they were when they were read, and have
-  // been all the while. Nothing: they are not watched. Errors: those of KeyWatch.
+  // been all the while. Nothing: they are not watched.
   std::optional<bool> HeldStill();
 
   // Where the stream of the server is now, or those of a cluster's masters; none where one does not tell. The

@@ -1,23 +1,27 @@
 #include "verify/key_watch.h"
 
-#include "connect/outage.h"
 #include "pg/spi.h"
 #include "redis/info.h"
 
 namespace prm {
 
+namespace {
+
+constexpr int kMostFailures = 3;
+
+}  // namespace
+
 bool KeyWatch::Begin(const std::vector<KeyId> &keys, const std::string &run_id) {
-  // UNWATCH would take a right more.
-  if (is_watching_) HeldStill();
-  if (is_refused_ || !Open(run_id)) return false;
-  Status const watching = Watch(keys);
-  is_watching_ = watching.ok();
-  if (is_watching_) return true;
-  connection_.reset();
-  is_refused_ = watching.error().code == ErrorCode::kPermissionDenied ||
-                watching.error().code == ErrorCode::kServerError;
-  if (!is_refused_) pg::ThrowIfError(watching);
-  return false;
+  if (is_watching_) HeldStill();  // UNWATCH would take a right more
+  if (failures_ >= kMostFailures) return false;
+  is_watching_ = Open(run_id) && Watch(keys).ok();
+  if (is_watching_) {
+    failures_ = 0;
+  } else {
+    connection_.reset();
+    ++failures_;
+  }
+  return is_watching_;
 }
 
 bool KeyWatch::HeldStill() {
@@ -29,7 +33,6 @@ bool KeyWatch::HeldStill() {
     auto const answer = connection.Receive();
     if (!answer.ok()) {
       connection_.reset();
-      if (!MayComeBack(answer.error().code)) pg::ThrowIfError(answer);
       return false;
     }
     is_executed = answer.value().IsArray();
@@ -37,18 +40,21 @@ bool KeyWatch::HeldStill() {
   return is_executed;
 }
 
-// Where connections go to one server of several, this one must be the one that keys are read from.
+// Where connections go to one server of several, this one must be the one that keys are read from. A reading
+// can do without: what keeps it from being opened is no error.
 bool KeyWatch::Open(const std::string &run_id) {
-  if (connection_ != nullptr) return true;
-  auto connection = std::make_unique<ServerConnection>(server_, GetUserId());
+  if (connection_ != nullptr && run_id_ == run_id) return true;
+  connection_.reset();
+  try {
+    connection_ = std::make_unique<ServerConnection>(server_, GetUserId());
+  } catch (const pg::Failure &) {
+    pg::Spi::Commit();
+    return false;
+  }
   pg::Spi::Commit();
-  auto const info = redis::FetchInfo(**connection);
-  is_refused_ = !info.ok() && !MayComeBack(info.error().code);
-  if (is_refused_) return false;
-  pg::ThrowIfError(info);
-  is_refused_ = info.value().run_id() != run_id;
-  if (is_refused_) return false;
-  connection_ = std::move(connection);
+  auto const info = redis::FetchInfo(**connection_);
+  if (!info.ok() || info.value().run_id() != run_id) return false;
+  run_id_ = run_id;
   db_.reset();
   return true;
 }

@@ -13,12 +13,12 @@ class KeyWatch {
   explicit KeyWatch(const std::string &server) : server_(server) {}
 
   // Watches these keys from now on, and no others, at the server process with this run_id. False: it lets no
-  // keys be watched, or another process answers; then it is not tried again. Commits. Errors: those of
-  // ServerConnection, of the connection, 08P01.
+  // keys be watched, cannot be reached, or another process answers; after three times in a row it is not
+  // tried again. Commits.
   bool Begin(const std::vector<KeyId> &keys, const std::string &run_id);
 
   // Whether since Begin nobody has written to any of the keys, and none of them has expired. Ends the watch.
-  // A connection that was lost does not tell: false. Errors: 08P01.
+  // A connection that was lost does not tell: false.
   bool HeldStill();
 
  private:
@@ -28,8 +28,9 @@ class KeyWatch {
   const std::string &server_;
   std::unique_ptr<ServerConnection> connection_;
   std::optional<int> db_;  // that the connection has selected
+  std::string run_id_;     // of the server process
   bool is_watching_ = false;
-  bool is_refused_ = false;
+  int failures_ = 0;  // in a row
 };
 
 }  // namespace prm

@@ -30,7 +30,7 @@ my $verify = start_sql($node, q{CALL redis_migrate.verify('shop', source => 'sca
 # Who scans, waits, and is then closed.
 sub scans { return scalar grep { /cmd=scan/ } map { split /\n/, $_->{node}->cli('CLIENT', 'LIST') } $cluster->masters; }
 wait_until('it reads keys', sub { scans() > 0 });
-wait_until('its links are closed', sub { $verify->running && scans() == 0 && sql(q{SELECT wait_event FROM pg_stat_activity WHERE application_name = 'verify'}) eq 'Extension' });
+wait_until('its links are closed', sub { $verify->running && scans() == 0 && sql(q{SELECT wait_event_type FROM pg_stat_activity WHERE application_name = 'verify'}) eq 'Extension' });
 usleep(500_000);
 is($verify->running . ' ' . scans(), '1 0', 'the verification waits, without links');
 $applier->release;
