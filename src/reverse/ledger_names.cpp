@@ -48,20 +48,18 @@ bool HasOneText(const KeyColumn &key) {
 }
 
 std::string IdentifyStatement(const Mapping &mapping, const Target &target) {
-  std::string parameters, aliases, values;
+  // The values are parsed as the ledger's own are, and the columns then have the target's names.
+  std::string parameters, aliases, list, names;
   for (size_t i = 0; i < target.keys.size(); ++i) {
     std::string const number = std::to_string(i + 1), comma = i == 0 ? "" : ", ";
     std::string const before = "($2 OPERATOR(pg_catalog.*) " + std::to_string(i) + ")";
     parameters += comma + "pg_catalog.unnest($1[" + before + " OPERATOR(pg_catalog.+) 1 : " + before +
                   " OPERATOR(pg_catalog.+) $2])";
     aliases += comma + "n" + number;
+    list += comma + "n.n" + number;
+    names += ", " + pg::QuoteIdentifier(target.keys[i].column.name);
   }
   Ledger const ledger(mapping, target);
-  // The values are parsed as the ledger's own are, and the columns then have the target's names.
-  std::string list;
-  for (size_t i = 0; i < target.keys.size(); ++i) list += (i == 0 ? "n.n" : ", n.n") + std::to_string(i + 1);
-  std::string names;
-  for (const KeyColumn &key : target.keys) names += ", " + pg::QuoteIdentifier(key.column.name);
   std::string const number = pg::QuoteIdentifier(target.NameBeside("redis_n"));
   return "SELECT v." + number + ", " + ledger.RowKeyExpression("v") + " FROM (SELECT n.redis_n, " +
          ledger.KeyValues("(ARRAY[" + list + "])") + " FROM ROWS FROM (" + parameters +

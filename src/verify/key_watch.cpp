@@ -14,7 +14,7 @@ constexpr int kMostFailures = 3;
 bool KeyWatch::Begin(const std::vector<KeyId> &keys, const std::string &run_id) {
   if (is_watching_) HeldStill();  // UNWATCH would take a right more
   if (failures_ >= kMostFailures) return false;
-  is_watching_ = Open(run_id) && Watch(keys).ok();
+  is_watching_ = Open(run_id) && Watch(keys);
   if (is_watching_) {
     failures_ = 0;
   } else {
@@ -59,7 +59,7 @@ bool KeyWatch::Open(const std::string &run_id) {
   return true;
 }
 
-Status KeyWatch::Watch(const std::vector<KeyId> &keys) {
+bool KeyWatch::Watch(const std::vector<KeyId> &keys) {
   redis::Connection &connection = **connection_;
   size_t asked = 0;
   for (const auto &[db, key] : keys) {
@@ -71,14 +71,13 @@ Status KeyWatch::Watch(const std::vector<KeyId> &keys) {
     connection.Append({"WATCH", key});
     ++asked;
   }
-  std::optional<Error> refused;
+  bool are_watched = true;
   for (; asked > 0; --asked) {
     auto const answer = connection.Receive();
-    if (!answer.ok()) return answer.error();
-    if (!refused && answer.value().IsError()) refused = connection.ToError(answer.value());
-    if (!refused && !answer.value().IsStatus()) refused = connection.UnknownReply("WATCH");
+    if (!answer.ok()) return false;
+    are_watched = are_watched && answer.value().IsStatus();
   }
-  return refused ? Status(*refused) : Status();
+  return are_watched;
 }
 
 }  // namespace prm

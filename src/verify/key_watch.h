@@ -23,7 +23,7 @@ class KeyWatch {
 
  private:
   bool Open(const std::string &run_id);
-  Status Watch(const std::vector<KeyId> &keys);
+  bool Watch(const std::vector<KeyId> &keys);
 
   const std::string &server_;
   std::unique_ptr<ServerConnection> connection_;
