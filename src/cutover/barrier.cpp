@@ -1,7 +1,6 @@
 #include "cutover/barrier.h"
 
-#include "live/feed_in_step.h"
-#include "live/in_step.h"
+#include "live/live_moment.h"
 #include "mapping/catalog.h"
 #include "pg/background.h"
 #include "pg/wait.h"
@@ -17,11 +16,8 @@ constexpr long kLookAgainMs = 2;
 void Barrier::WaitForNow(Masters &masters, int64 until_ms) const { WaitFor(masters.FetchPoints(), until_ms); }
 
 void Barrier::WaitFor(const std::vector<redis::ReplicationPoint> &points, int64 until_ms) const {
-  bool const is_feed = migration_.source == "scan";
-  std::optional<InStep> in_step;
-  FeedInStep feed_in_step(migration_.name);
-  if (!is_feed) in_step.emplace(migration_.name, owner_, points);
-  while (!(is_feed ? feed_in_step.IsReached() : in_step->IsReached())) {
+  LiveMoment moment(migration_.name, migration_.source, owner_, points);
+  while (!moment.IsReached()) {
     if (pg::MonotonicMs() >= until_ms)
       throw pg::Failure(
           ERRCODE_QUERY_CANCELED, "live sync did not apply all changes in time",

@@ -1,5 +1,6 @@
 // All rows of a mapping, and then all keys of its pattern, are written to Redis.
 #include "pg/background.h"
+#include "pg/identity.h"
 #include "reverse/reverse_feed.h"
 #include "reverse/row_faults.h"
 #include "source/cluster_walk.h"
@@ -7,6 +8,7 @@
 namespace prm {
 
 using pg::Spi;
+using pg::SqlParam;
 
 namespace {
 
@@ -14,6 +16,16 @@ constexpr char kKeysAtOnce[] = "1000";
 constexpr int64 kStepMs = 100;  // then other mappings have their turn
 constexpr long kLookAgainMs = 200;
 constexpr int64 kScanAgainMs = 1000;  // slots that are being moved
+constexpr int64 kPatienceWithLiveMs = 5000;
+
+bool IsFollowed(const std::string &migration) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::ExecuteKept(
+             "SELECT EXISTS (SELECT FROM redis_migrate.background_run WHERE migration = $1 AND live AND "
+             "wanted)",
+             {SqlParam::Text(migration)})[0]
+      .Bool(0);
+}
 
 }  // namespace
 
@@ -34,18 +46,42 @@ void ReverseFeed::EndPass(Fed &fed) {
   fed.scan.reset();
 }
 
+// A Redis that has come back without keys, or with older ones, may have been written to since. Once rows
+// cover that, nothing else tells of it; until then live sync finds it in the snapshot that it takes, and
+// notes late writes.
+bool ReverseFeed::MayBegin(Pass &pass) {
+  if (pass.may_begin) return true;
+  bool const have_ended = pass.before.HaveEnded();
+  bool const is_followed = have_ended && IsFollowed(migration_);
+  Spi::Commit();
+  if (!have_ended) return false;
+  if (is_followed) {
+    if (!pass.seen) {
+      pass.asked_ms = pg::MonotonicMs();
+      pass.seen.emplace(migration_, source_, GetUserId());
+    }
+    if (!pass.seen->IsReached()) {
+      if (pg::MonotonicMs() - pass.asked_ms >= kPatienceWithLiveMs)
+        SetProblem(
+            pg::Problem{ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+                        "all rows are to be written, but live sync has not seen yet what Redis has: see "
+                        "redis_migrate.live_sync"});
+      return false;
+    }
+  }
+  return pass.may_begin = true;
+}
+
 // Some of all rows; in the end there are all keys of the pattern, whose rows may be gone. What changes
-// meanwhile is noted again. Returns 0 while it waits for transactions, whose ends are looked for as changes
-// are.
+// meanwhile is noted again. Returns 0 while it waits for transactions or live sync, which it looks for as it
+// does for changes.
 int64 ReverseFeed::SendMoreRows(Fed &fed) {
   if (!fed.pass) {
     EndPass(fed);
     fed.pass.emplace(Pass{fed.outbox.BeginFull()});
   }
   Pass &pass = *fed.pass;
-  bool const may_begin = pass.before.HaveEnded();
-  Spi::Commit();
-  if (!may_begin) {
+  if (!MayBegin(pass)) {
     waits_ = true;
     return 0;
   }

@@ -1,6 +1,7 @@
 // Writes rows that have changed here back to Redis.
 #pragma once
 
+#include "live/live_moment.h"
 #include "reverse/outbox.h"
 #include "reverse/reverse_sender.h"
 
@@ -65,7 +66,7 @@ class ReverseFeed {
   bool has_more() const { return has_more_; }
 
   // Whether a pass over all rows could not begin in the last SendSome, because transactions are open that may
-  // have changed rows without noting them.
+  // have changed rows without noting them, or because live sync has not seen yet what Redis has.
   bool waits() const { return waits_; }
 
   // Looks for what nobody tells: whether partitions or triggers have changed. Commits.
@@ -74,7 +75,10 @@ class ReverseFeed {
  private:
   // Over all rows. It goes on with each SendSome, so that other mappings have their turn.
   struct Pass {
-    pg::LockHolders before;      // it waits for them
+    pg::LockHolders before;  // it waits for them
+    int64 asked_ms = 0;
+    std::optional<LiveMoment> seen = std::nullopt;  // for which it waits then
+    bool may_begin = false;
     RowName last = {};           // the name of the last row, or a position in the ledger; empty: of none
     bool has_sent_rows = false;  // where the ledger names the keys; it then goes on with keys without rows
   };
@@ -114,6 +118,7 @@ class ReverseFeed {
   void SettleDeletions();
   int64 SendOutbox(Fed &fed);
   int64 SendMoreRows(Fed &fed);
+  bool MayBegin(Pass &pass);
   void SendNames(Fed &fed, std::set<RowName> names);
   bool SendPage(Fed &fed);
   bool SendLedgerPage(Fed &fed);
@@ -143,7 +148,7 @@ class ReverseFeed {
   void ReadRejected(Fed &fed);
   void StoreRejects(Fed &fed);
 
-  std::string migration_;
+  std::string migration_, source_;
   std::vector<Fed> fed_;
   std::unique_ptr<ReverseSender> sender_;
   std::string server_;

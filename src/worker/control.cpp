@@ -1,8 +1,7 @@
 // The SQL functions of background runs.
 #include "connect/server_file.h"
 #include "cutover/unfinished.h"
-#include "live/feed_in_step.h"
-#include "live/in_step.h"
+#include "live/live_moment.h"
 #include "mapping/catalog.h"
 #include "mapping/define.h"
 #include "mapping/followable.h"
@@ -345,9 +344,8 @@ PRM_FUNCTION(wait_for) {
   int64 const began = pg::MonotonicMs();
   pg::Spi spi(true);
   ControlledOwner(migration);
-  std::optional<InStep> in_step;
-  FeedInStep in_step_with_feed(migration);
-  bool const is_scan = SourceOf(migration) == "scan";
+  std::string const source = SourceOf(migration);
+  std::optional<LiveMoment> moment;
   ProgressNotice progress;
   for (int64 pause = 5;; pause = std::min(pause * 2, int64{500})) {
     std::optional<Job> job = FindJob(migration);
@@ -373,8 +371,8 @@ PRM_FUNCTION(wait_for) {
       PG_RETURN_VOID();
     }
     if (job->live) {
-      if (!is_scan && !in_step) in_step.emplace(migration, job->owner);
-      if (is_scan ? in_step_with_feed.IsReached() : in_step->IsReached()) {
+      if (!moment) moment.emplace(migration, source, job->owner);
+      if (moment->IsReached()) {
         TellSummary(*job, InStepText(*job));
         PG_RETURN_VOID();
       }

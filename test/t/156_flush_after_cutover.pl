@@ -42,6 +42,40 @@ $redis->restart('KILL');
 wait_until('a restart: all rows to be written again', sub { keys_there() eq '50 50 0' });
 is(wait_for($node) . rows('SELECT count(*) FROM cache'), '0', 'live sync goes on');
 
+# What is written to such a Redis before live sync has read it is noted as late before the rows cover it, whoever finds first
+# that Redis has lost something: live sync, or the feed.
+sub is_held { return rows(q{SELECT count(*) FROM pg_locks WHERE relation = 'redis_migrate.late_write'::regclass AND NOT granted}) ne '0'; }
+for my $first ('live sync', 'the feed')
+{
+    rows(qq{UPDATE strings SET value = '$first'});
+    wait_until("$first: the feed", sub { cli('GET', 'a:50') eq $first });
+    my $feed = hold_worker($node, 'reverse feed', idle => 1);
+    my $held = $node->background_psql('postgres');
+    $held->query_safe('BEGIN; LOCK TABLE redis_migrate.late_write IN SHARE MODE');
+    if ($first eq 'the feed') { $redis->restart('KILL'); }
+    else
+    {
+        # Another history at a server that goes on.
+        rows(q{SELECT redis_migrate.stop('live')});
+        my $history = $redis->cli('INFO', 'replication') =~ s/.*master_replid:(\w+).*/$1/sr;
+        $redis->cli('CONFIG', 'SET', 'repl-backlog-ttl', '1');
+        wait_until("$first: another history", sub { $redis->cli('INFO', 'replication') !~ /$history/ });
+        $redis->cli('CONFIG', 'SET', 'repl-backlog-ttl', '3600');
+        rows(q{SELECT redis_migrate.start('live', live => true)});
+    }
+    cli('SET', "a:$_", 'late') for 3, 4;
+    $feed->release;
+    wait_until("$first: live sync to read what is in Redis", \&is_held);
+    wait_until("$first: the feed to say what it waits for",
+        sub { rows(q{SELECT message FROM redis_migrate.reverse_feeds}) eq 'all rows are to be written, but live sync has not seen yet what Redis has: see redis_migrate.live_sync' });
+    is(cli('MGET', 'a:3', 'a:4'), "late\nlate", "$first: what was written stays until then");
+    $held->quit;
+    wait_until("$first: all rows to be written", sub { rows('SELECT bool_and(state = $$running$$ AND NOT needs_full AND waiting = 0) FROM redis_migrate.reverse_feeds') eq 't' });
+    is(wait_for($node) . keys_there() . ' ' . cli('MGET', 'a:3', 'a:4', 'a:5'), "50 50 0 $first\n$first\n$first", "$first: all rows are written");
+    is(rows(q{SELECT string_agg(key || ' ' || kind, ',' ORDER BY key) FROM redis_migrate.late_writes WHERE settled_at IS NULL AND kind = 'written'}), 'a:3 written,a:4 written', "$first: and what they cover is late");
+    rows(q{SELECT redis_migrate.settle_late_writes('live')});
+}
+
 for my $command ('FLUSHDB', 'SWAPDB 3 5', 'FLUSHALL')
 {
     cli(split / /, $command);
@@ -50,7 +84,7 @@ for my $command ('FLUSHDB', 'SWAPDB 3 5', 'FLUSHALL')
     cli('SET', 'c:1', 'v');
     is(wait_for($node) . keys_there() . rows('SELECT count(*) FROM cache'), '50 50 11', "$command: which is followed");
 }
-is(rows(q{SELECT count(*) FROM redis_migrate.late_writes}), '0', 'nothing of that is a late write');
+is(rows(q{SELECT count(*) FROM redis_migrate.late_writes WHERE settled_at IS NULL}), '0', 'nothing of that is a late write');
 rows(q{UPDATE strings SET value = 'w' WHERE id = '7'; UPDATE fields SET value = 'w' WHERE id = '7'});
 is(sql_error($node, qq{CALL redis_migrate.cutback('live', pattern => '$_')}), '', "cutback of $_") for 'a:{id}', 'h:{id}';
 is(cli('GET', 'a:7') . cli('HGET', 'h:7', 'g') . cli('HGET', 'h:8', 'g') . ' ' . keys_there(), 'ww2 50 50 1', 'Redis has everything');
