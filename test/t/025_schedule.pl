@@ -10,22 +10,10 @@ use PrmTools;
 use PrmWorkers;
 use Test::More;
 
-# The server's clock can be set by a file.
-my ($faketime) = glob '/usr/lib/*/faketime/libfaketime.so.1';
-die "libfaketime is missing: scripts/install-packages\n" if !$faketime;
-my $clock = PostgreSQL::Test::Utils::tempdir() . '/clock';
-append_clock('+0');
-sub append_clock
-{
-    my ($offset) = @_;
-    open my $file, '>', $clock or die "$clock: $!";
-    print $file "$offset\n";
-    close $file;
-    return;
-}
+my $clock = fake_clock('+0');
 my $node;
 {
-    local %ENV = (%ENV, LD_PRELOAD => $faketime, FAKETIME_TIMESTAMP_FILE => $clock, FAKETIME_NO_CACHE => 1, FAKETIME_DONT_FAKE_MONOTONIC => 1);
+    local %ENV = (%ENV, $clock->environment);
     $node = new_node('schedule', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'");
 }
 my $pg_major = $node->pg_version;
@@ -122,14 +110,14 @@ ok(1, 'a sweeper that was terminated is replaced');
 
 # The clock is set back by a day while scheduler and sweepers wait: nobody stalls for a day, nobody runs in circles.
 $looks = sql(q{SELECT wakeups FROM redis_migrate.workers WHERE kind = 'scheduler'});
-append_clock('-86400');
+$clock->set('-86400');
 my $now = sql('SELECT clock_timestamp()');
 cmp_ok(sql('SELECT extract(epoch FROM clock_timestamp())::bigint'), '<', time - 80_000, 'the clock was set back');
 sql(q{UPDATE due SET next_run = clock_timestamp() WHERE owner = 'bob'::regrole});  # what maintain() does with times in the future is its own matter
 $before = calls('bob');
 wait_until('bob is served', sub { calls('bob') >= $before + 2 });
 cmp_ok(sql(q{SELECT wakeups FROM redis_migrate.workers WHERE kind = 'scheduler'}) - $looks, '<', 10, "after the clock was set back to $now the scheduler does not run in circles");
-append_clock('+0');
+$clock->set('+0');
 sql(q{DELETE FROM due});
 wait_until('all leave', sub { connected() == 0 });
 ok(1, 'without policies nobody stays');
@@ -143,12 +131,12 @@ fill($redis, 100);
 shop($node, 'shop', $port);
 sql(q{ALTER SYSTEM SET pg_redis_migrate.reconnect_timeout = 0}, q{SELECT pg_reload_conf()}, q{SELECT redis_migrate.start('shop')});
 wait_until('it retries', sub { workers($node, 'state') eq 'retrying' });
-append_clock('-86400');
+$clock->set('-86400');
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM redis_migrate.workers WHERE kind = 'migration'});
 sql('ALTER SERVER shop OPTIONS (SET port \'' . $redis->port . '\')');
 sql(q{CALL redis_migrate.wait_for('shop', '1 minute')});
 is(compare($node, 'shop', 100), '', 'a wait that the clock made a day long is cut short');
-append_clock('+0');
+$clock->set('+0');
 
 # The writer of login attempts: started when attempts wait, as the owner of the extension.
 wait_until('all leave', sub { connected() == 0 });

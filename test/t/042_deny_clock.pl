@@ -8,19 +8,8 @@ use PrmTest;
 use PrmTools;
 use Test::More;
 
-my ($faketime) = glob '/usr/lib/*/faketime/libfaketime.so.1';
-die "libfaketime is missing: scripts/install-packages\n" if !$faketime;
-my $clock = PostgreSQL::Test::Utils::tempdir() . '/clock';
-sub set_clock
-{
-    my ($offset) = @_;
-    open my $file, '>', $clock or die "$clock: $!";
-    print $file "$offset\n";
-    close $file;
-    return;
-}
-set_clock('+86400');
-local %ENV = (%ENV, LD_PRELOAD => $faketime, FAKETIME_TIMESTAMP_FILE => $clock, FAKETIME_NO_CACHE => 1, FAKETIME_DONT_FAKE_MONOTONIC => 1);
+my $clock = fake_clock('+86400');
+local %ENV = (%ENV, $clock->environment);
 my $node = new_node('clock', preload => 1);
 sub sql { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
 sub seconds { my ($key) = @_; return "SELECT coalesce(extract(epoch FROM (redis_migrate.rate_limit('calls', $key)).retry_after), 0)"; }
@@ -32,7 +21,7 @@ cmp_ok(sql(seconds("'ada'")), '>', 0, 'an entry');
 
 # A session that has read the list, and cannot write to it.
 my $asks = seconds("'ada'");
-my @answers = split /\n/, sql("SET default_transaction_read_only = on; $asks;\n\\! echo +0 > $clock\n$asks; $asks; SELECT pg_sleep(8.2); $asks");
+my @answers = split /\n/, sql("SET default_transaction_read_only = on; $asks;\n\\! echo +0 > ${\$clock->file}\n$asks; $asks; SELECT pg_sleep(8.2); $asks");
 cmp_ok($answers[0], '>', 0, 'a session knows it');
 cmp_ok($answers[1], '<=', 8, 'once the clock is set back, it lasts no longer than it was to');
 cmp_ok($answers[2], '<=', $answers[1], 'and not longer with each look');
@@ -52,7 +41,7 @@ is(sql(q{SELECT reason FROM redis_migrate.rate_limit('calls', 'eve')}), 'denylis
 
 # A clock that goes on being right changes nothing.
 sql(q{SELECT redis_migrate.add_rate_limit_deny('calls', 'bob', '3 s')});
-set_clock('+10');
+$clock->set('+10');
 cmp_ok(sql(seconds("'bob'")), '==', 0, 'an entry ends when its time has come');
 
 done_testing();

@@ -8,19 +8,8 @@ use PrmTest;
 use PrmTools;
 use Test::More;
 
-my ($faketime) = glob '/usr/lib/*/faketime/libfaketime.so.1';
-die "libfaketime is missing: scripts/install-packages\n" if !$faketime;
-my $clock = PostgreSQL::Test::Utils::tempdir() . '/clock';
-sub set_clock
-{
-    my ($offset) = @_;
-    open my $file, '>', $clock or die "$clock: $!";
-    print $file "$offset\n";
-    close $file;
-    return;
-}
-set_clock('+86400');
-local %ENV = (%ENV, LD_PRELOAD => $faketime, FAKETIME_TIMESTAMP_FILE => $clock, FAKETIME_NO_CACHE => 1, FAKETIME_DONT_FAKE_MONOTONIC => 1);
+my $clock = fake_clock('+86400');
+local %ENV = (%ENV, $clock->environment);
 my $node = new_node('clock', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'");
 sub sql { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
 sub written { my ($user) = @_; return sql("SELECT count(*) FROM redis_migrate.login_attempts WHERE user_name = '$user'"); }
@@ -28,7 +17,7 @@ sub written { my ($user) = @_; return sql("SELECT count(*) FROM redis_migrate.lo
 sql(q{SELECT redis_migrate.create_lockout('login', '{"user_name": 2}', pending_timeout => '6 seconds')});
 sql(q{SELECT allowed FROM redis_migrate.login_check('login', 'ada', NULL)});
 cmp_ok(sql(q{SELECT extract(epoch FROM redis_migrate.attempts_due() - clock_timestamp())}), '<=', 6, 'an attempt waits for its result');
-set_clock('+0');
+$clock->set('+0');
 my $seconds = elapsed(sub {
     is(written('ada'), 0, 'also after the clock was set back');
     my $rest = sql(q{SELECT extract(epoch FROM redis_migrate.attempts_due() - clock_timestamp())});
@@ -40,18 +29,18 @@ my $seconds = elapsed(sub {
 pass("without a result, after $seconds s");
 
 # A result finds its attempt.
-set_clock('+86400');
+$clock->set('+86400');
 my $token = sql(q{SELECT token FROM redis_migrate.login_check('login', 'bob', NULL)});
-set_clock('+0');
+$clock->set('+0');
 sql("SELECT * FROM redis_migrate.login_result('login', 'bob', NULL, true, token => $token)");
 wait_until('it is written', sub { written('bob') });
 is(sql(q{SELECT string_agg(success::text, ' ') FROM redis_migrate.login_attempts WHERE user_name = 'bob'}), 'true', 'a result is that of its attempt');
 
 # The queue comes through a restart.
-set_clock('+86400');
+$clock->set('+86400');
 sql(q{SELECT allowed FROM redis_migrate.login_check('login', 'cyd', NULL)});
 $node->stop('fast');
-set_clock('+0');
+$clock->set('+0');
 $node->start;
 is(written('cyd'), 0, 'an attempt that waits while the server is restarted');
 wait_until('it is written', sub { written('cyd') });

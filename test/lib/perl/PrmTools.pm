@@ -18,7 +18,7 @@ use POSIX ();
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(answers start_sql wait_until elapsed sql_error last_run kill_postgres);
+our @EXPORT = qw(answers start_sql wait_until elapsed sql_error last_run kill_postgres fake_clock);
 
 # Starts psql with the statements, each a transaction of its own. Ends it when the object goes.
 my $started = 0;
@@ -103,6 +103,42 @@ sub last_run
     my ($node, $migration, $columns) = @_;
     return $node->safe_psql('postgres',
         "SELECT $columns FROM redis_migrate.runs WHERE migration = '$migration' ORDER BY run_id DESC LIMIT 1");
+}
+
+# A clock for servers that are started with its environment. It is as far ahead, in seconds, as it was last set to be.
+#   my $clock = fake_clock('+86400');
+#   local %ENV = (%ENV, $clock->environment);
+#   $clock->set('+0');
+sub fake_clock
+{
+    my ($offset) = @_;
+    my ($library) = glob '/usr/lib/*/faketime/libfaketime.so.1';
+    die "libfaketime is missing: scripts/install-packages\n" if !$library;
+    my $self = bless { library => $library, file => PostgreSQL::Test::Utils::tempdir() . '/clock' }, 'PrmTools::Clock';
+    $self->set($offset);
+    return $self;
+}
+
+package PrmTools::Clock;
+
+use strict;
+use warnings;
+
+sub file { my ($self) = @_; return $self->{file}; }
+
+sub environment
+{
+    my ($self) = @_;
+    return (LD_PRELOAD => $self->{library}, FAKETIME_TIMESTAMP_FILE => $self->{file}, FAKETIME_NO_CACHE => 1, FAKETIME_DONT_FAKE_MONOTONIC => 1);
+}
+
+sub set
+{
+    my ($self, $offset) = @_;
+    open my $file, '>', $self->{file} or die "$self->{file}: $!";
+    print $file "$offset\n";
+    close $file;
+    return;
 }
 
 package PrmTools::Sql;
