@@ -8,7 +8,8 @@ namespace prm {
 
 class Halves {
  public:
-  explicit Halves(size_t count) : ends_{count} {}
+  // The items from `begin` to before `end`.
+  explicit Halves(size_t end, size_t begin = 0) : begin_(begin), ends_{end} {}
 
   // The range to try next: from begin() to before end(). Not if done().
   bool done() const { return ends_.empty() || begin_ == ends_.front(); }
@@ -30,7 +31,7 @@ class Halves {
   }
 
  private:
-  size_t begin_ = 0;
+  size_t begin_;
   std::vector<size_t> ends_;  // of the ranges that begin where the one before ends; the last one is the next
 };
 

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "core/halves.h"
 #include "mapping/mapping_settings.h"
 #include "mapping/named_errors.h"
 #include "pg/identity.h"
@@ -313,8 +314,8 @@ class PatternGroup::Work {
   // another; then all is rolled back, and again whenever many subtransactions have been kept.
   std::map<int, Refusal> FindBadElements(int entry, size_t failing, pg::Tuplestore &batch) {
     std::map<int, Refusal> bad;
-    int const count = static_cast<int>(batch.size());
-    int known = 0;  // the elements before it have been tried
+    auto const count = static_cast<size_t>(batch.size());
+    size_t known = 0;  // the elements before it have been tried
     while (known < count) {
       pg::InRolledBackSubtransaction([&] {
         int kept = 0;
@@ -322,20 +323,16 @@ class PatternGroup::Work {
           TryElements(entry, failing, batch, 0, known, bad);
           ++kept;
         }
-        std::vector<int> ends = {count};
-        while (!ends.empty() && kept < kMostSubtransactions / 2) {
-          int const end = ends.back();
-          std::optional<Refusal> refusal = TryElements(entry, failing, batch, known, end, bad);
-          if (refusal && end - known > 1) {
-            ends.push_back(known + (end - known) / 2);
-            continue;
-          }
+        Halves left(count, known);
+        while (!left.done() && kept < kMostSubtransactions / 2) {
+          std::optional<Refusal> refusal = TryElements(entry, failing, batch, left.begin(), left.end(), bad);
+          if (refusal && left.Split()) continue;
           if (refusal)
-            bad.emplace(known, *refusal);
+            bad.emplace(static_cast<int>(left.begin()), *refusal);
           else
             ++kept;
-          known = end;
-          ends.pop_back();
+          left.Next();
+          known = left.begin();
         }
       });
     }
@@ -343,12 +340,12 @@ class PatternGroup::Work {
   }
 
   // Why the elements from `begin` to before `end`, without the bad ones, cannot be stored; nothing: they can.
-  std::optional<Refusal> TryElements(int entry, size_t failing, pg::Tuplestore &batch, int begin, int end,
-                                     const std::map<int, Refusal> &bad) {
+  std::optional<Refusal> TryElements(int entry, size_t failing, pg::Tuplestore &batch, size_t begin,
+                                     size_t end, const std::map<int, Refusal> &bad) {
     pg::Tuplestore range;
-    int number = 0;
+    size_t number = 0;
     GroupStore::ForEachTuple(store_->prepared(failing).query.batch_desc(), batch, [&](TupleTableSlot *slot) {
-      if (number >= begin && number < end && bad.count(number) == 0) range.Put(slot);
+      if (number >= begin && number < end && bad.count(static_cast<int>(number)) == 0) range.Put(slot);
       ++number;
     });
     Trial trial = store_->TryElements(entry, failing, range);

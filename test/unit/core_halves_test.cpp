@@ -45,6 +45,18 @@ TEST(Halves, FindsEachItemThatFails) {
   EXPECT_EQ(FindBad(5, {0, 1, 2, 3, 4}).first, (std::set<size_t>{0, 1, 2, 3, 4}));
 }
 
+TEST(Halves, BeginsBehindOthers) {
+  Halves range(10, 4);
+  EXPECT_EQ(range.begin(), 4u);
+  EXPECT_TRUE(range.Split());
+  EXPECT_EQ(range.end(), 7u);
+  range.Next();
+  EXPECT_EQ(std::make_pair(range.begin(), range.end()), std::make_pair(size_t{7}, size_t{10}));
+  range.Next();
+  EXPECT_TRUE(range.done());
+  EXPECT_TRUE(Halves(10, 10).done());
+}
+
 TEST(Halves, FindsOneOfManyInFewTries) { EXPECT_LE(FindBad(1 << 15, {7777}).second, 32); }
 
 }  // namespace
