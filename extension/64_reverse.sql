@@ -42,11 +42,11 @@ CREATE TABLE redis_migrate.reverse_mapping (
     expires_column  text,
     sent            bigint NOT NULL DEFAULT 0,
     unfit           bigint NOT NULL DEFAULT 0,
-    nameless_at     timestamptz,
+    nameless_after  bigint,
     last_sent_at    timestamptz
 );
 COMMENT ON TABLE redis_migrate.reverse_mapping IS
-    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files, and the triggers; unscanned: in a pass over all rows, once they are written, the slots in which keys without rows are still to be looked for; oldest: all changes before it have been sent; expires_column: of the target, where a row alone is a key that expires by it; unfit: changes of rows whose names make no key of the pattern, or whose keys the ledger, which names them, does not know; nameless_at: when such of the latter kind was met last';
+    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files, and the triggers; unscanned: in a pass over all rows, once they are written, the slots in which keys without rows are still to be looked for; oldest: all changes before it have been sent; expires_column: of the target, where a row alone is a key that expires by it; unfit: changes of rows whose names make no key of the pattern, or whose keys the ledger, which names them, does not know; nameless_after: the last change of a family, of any, before such of the latter kind was met last';
 
 CREATE TABLE redis_migrate.outbox (
     outbox_id  bigint GENERATED ALWAYS AS IDENTITY,

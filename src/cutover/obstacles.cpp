@@ -154,8 +154,8 @@ std::string FindNameless(const Migration &migration, const std::vector<std::stri
             FROM redis_migrate.reverse_mapping AS r
             JOIN redis_migrate.mapping AS m USING (mapping_id)
             WHERE m.migration = $1 AND m.pattern = ANY ($2)
-                AND r.nameless_at >= coalesce(
-                    (SELECT min(c.changed_at)
+                AND r.nameless_after >= coalesce(
+                    (SELECT min(c.change_id)
                      FROM redis_migrate.family_change AS c
                      WHERE c.migration = m.migration AND c.pattern = m.pattern
                          AND c.change_id > coalesce(
@@ -163,7 +163,7 @@ std::string FindNameless(const Migration &migration, const std::vector<std::stri
                               FROM redis_migrate.family_change AS before
                               WHERE before.migration = m.migration
                                   AND before.pattern = m.pattern AND before.state = 'redis'), 0)),
-                    '-infinity'))sql",
+                    0))sql",
              {SqlParam::Text(migration.name), SqlParam::TextArray(patterns)})[0]
       .Text(0);
 }

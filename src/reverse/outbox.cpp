@@ -341,9 +341,13 @@ redis::Slots Outbox::ReadUnscanned() const {
 
 void Outbox::NoteNameless(int64 changes) const {
   pg::AsExtensionOwner as_owner;
+  // Clocks may be set back; changes of families are numbered in the order in which they are made.
   Spi::ExecuteKept(
-      "UPDATE redis_migrate.reverse_mapping SET unfit = unfit + $2, nameless_at = clock_timestamp() "
-      "WHERE mapping_id = $1",
+      R"sql(UPDATE redis_migrate.reverse_mapping
+            SET unfit = unfit + $2,
+                nameless_after = (SELECT CASE WHEN is_called THEN last_value ELSE 0 END
+                                  FROM redis_migrate.family_change_change_id_seq)
+            WHERE mapping_id = $1)sql",
       {SqlParam::Int8(mapping_id_), SqlParam::Int8(changes)});
 }
 

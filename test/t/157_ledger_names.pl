@@ -179,6 +179,8 @@ compare('rows without a name are not sent');
 is(unfit(), '2', 'and counted');
 like(sql_error($node, $cutback), qr/ERROR:  55000: rows of mappings "sessions", "people" have no key in Redis\nDETAIL:  The ledger names .*\nHINT:  .*discard_changes => true/, 'a cutback does not lose them silently');
 like(sql_error($node, q{CALL redis_migrate.cutback('shop', pattern => 'person:{id:int}')}), qr/rows of mappings "people" have no key/, 'nor does one of a family');
+sql(q{UPDATE redis_migrate.family_change SET changed_at = changed_at + interval '1 day'});
+like(sql_error($node, $cutback), qr/rows of mappings "sessions", "people" have no key/, 'nor where the clock has been set back since the cutover');
 is(sql_error($node, q{CALL redis_migrate.cutback('shop', pattern => 'flag:{id}:{at:int}')}), '', 'another family goes back');
 sql(q{SELECT redis_migrate.unfence('shop', 'flag:{id}:{at:int}')});
 
