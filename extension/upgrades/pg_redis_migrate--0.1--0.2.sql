@@ -623,6 +623,7 @@ CREATE TABLE redis_migrate.verification (
     keys_read      bigint NOT NULL DEFAULT 0,
     keys_read_again bigint NOT NULL DEFAULT 0,
     keys_rejected  bigint NOT NULL DEFAULT 0,
+    keys_unwatched bigint NOT NULL DEFAULT 0,
     verified       boolean,
     proves         boolean,
     reasons        text[],
@@ -633,7 +634,7 @@ CREATE TABLE redis_migrate.verification (
 CREATE INDEX verification_migration ON redis_migrate.verification (migration, verification_id);
 
 COMMENT ON TABLE redis_migrate.verification IS
-    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not; proves: that is so but for keys that never held still, of which each has a line in verification_difference. followed: live sync was under way when it began';
+    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not; proves: that is so but for keys that never held still, of which each has a line in verification_difference. followed: live sync was under way when it began. keys_unwatched: keys whose rows were not equal, and which could not be watched beside live sync, so that a difference was taken for one when the value was read three times in a row';
 
 COMMENT ON SEQUENCE redis_migrate.verification_verification_id_seq IS 'Numbers of verifications';
 
@@ -648,6 +649,7 @@ CREATE TABLE redis_migrate.verification_part (
     keys_read       bigint NOT NULL DEFAULT 0,
     keys_read_again bigint NOT NULL DEFAULT 0,
     keys_rejected   bigint NOT NULL DEFAULT 0,
+    keys_unwatched  bigint NOT NULL DEFAULT 0,
     rules           text[],
     rejected        bigint[],
     restarts        integer NOT NULL DEFAULT 0,
@@ -738,7 +740,7 @@ CREATE VIEW redis_migrate.verifications WITH (security_barrier) AS
                                      AND (a.backend_start IS NULL OR a.backend_start OPERATOR(pg_catalog.<=) v.updated_at))
                 THEN 'interrupted' ELSE v.state END AS state,
            v.started_at, v.finished_at, v.pid, v.keys_estimated, v.keys_read, v.keys_read_again, v.keys_rejected,
-           v.verified, v.reasons, v.sqlstate, CASE WHEN redis_migrate.may_see(v.owner) THEN v.message END AS message
+           CASE WHEN v.followed THEN v.keys_unwatched END AS keys_unwatched, v.verified, v.reasons, v.sqlstate, CASE WHEN redis_migrate.may_see(v.owner) THEN v.message END AS message
     FROM redis_migrate.verification AS v
     WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
@@ -746,8 +748,8 @@ COMMENT ON VIEW redis_migrate.verifications IS
     'Verifications of the caller''s migrations, or all for members of pg_monitor: whether Redis and the tables are equal, and if that is not proved, why';
 
 CREATE VIEW redis_migrate.verification_parts WITH (security_barrier) AS
-    SELECT p.verification_id, v.migration, p.part, p.share, p.done, p.pid, p.updated_at, p.keys_read, p.keys_read_again, p.keys_rejected, p.readers,
-           p.sqlstate, CASE WHEN redis_migrate.may_see(v.owner) THEN p.message END AS message
+    SELECT p.verification_id, v.migration, p.part, p.share, p.done, p.pid, p.updated_at, p.keys_read, p.keys_read_again, p.keys_rejected,
+           CASE WHEN v.followed THEN p.keys_unwatched END AS keys_unwatched, p.readers, p.sqlstate, CASE WHEN redis_migrate.may_see(v.owner) THEN p.message END AS message
     FROM redis_migrate.verification_part AS p JOIN redis_migrate.verification AS v USING (verification_id)
     WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 

@@ -272,6 +272,8 @@ void SourceComparison::TakeAgain(std::vector<source::Entry> &entries,
       continue;
     }
     Doubt &doubt = doubts_[key];
+    if (is_followed_ && kWatchedAtOnce[round] > 0 && !held_still && !std::exchange(doubt.is_unwatched, true))
+      ++findings_.keys.unwatched;
     // A change that live sync has not come to yet proves nothing.
     bool const is_behind = is_behind_ || deferred.count(key) > 0;
     // The trailer of a large payload has the checksum of all of it.

@@ -58,6 +58,7 @@ class SourceComparison {
     Hash128 value;
     std::optional<int64_t> expires_at_ms;
     int readings = 0;  // of this value, in a row, each followed by a comparison that found a difference
+    bool is_unwatched = false;  // it could not be watched, though it should have been
   };
   class SampleFilter : public source::KeyFilter {
    public:

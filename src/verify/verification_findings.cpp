@@ -21,6 +21,7 @@ void VerificationRecord::Findings::Add(const Findings &other) {
   keys.read += other.keys.read;
   keys.read_again += other.keys.read_again;
   keys.rejected += other.keys.rejected;
+  keys.unwatched += other.keys.unwatched;
   for (const auto &[mapping, of] : other.counts) counts[mapping].Add(of);
   for (const auto &[rule, number] : other.rules) rules[rule] += number;
   restarts += other.restarts;
@@ -72,7 +73,8 @@ VerificationRecord::Findings VerificationRecord::TakeFindings(int64 max_differen
       {SqlParam::Int8(id_), SqlParam::Int8(max_differences)});
   auto const keys = Spi::Execute(
       R"sql(SELECT coalesce(sum(keys_read), 0)::bigint, coalesce(sum(keys_read_again), 0)::bigint,
-                coalesce(sum(keys_rejected), 0)::bigint, coalesce(sum(restarts), 0)::bigint
+                coalesce(sum(keys_rejected), 0)::bigint, coalesce(sum(restarts), 0)::bigint,
+                coalesce(sum(keys_unwatched), 0)::bigint
             FROM redis_migrate.verification_part
             WHERE verification_id = $1)sql",
       {SqlParam::Int8(id_)});
@@ -80,6 +82,7 @@ VerificationRecord::Findings VerificationRecord::TakeFindings(int64 max_differen
   findings.keys.read_again = keys[0].Int8(1);
   findings.keys.rejected = keys[0].Int8(2);
   findings.restarts = keys[0].Int8(3);
+  findings.keys.unwatched = keys[0].Int8(4);
   auto const rules = Spi::Execute(
       R"sql(SELECT r.rule, sum(r.keys)::bigint
             FROM redis_migrate.verification_part AS p, unnest(p.rules, p.rejected) AS r (rule, keys)

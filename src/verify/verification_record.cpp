@@ -73,23 +73,24 @@ void VerificationRecord::SetFollowed(bool is_followed) const {
 void VerificationRecord::Save(const Keys &keys) const {
   pg::AsExtensionOwner as_owner;
   if (part_ != 0) {
-    RequireRead(Spi::ExecuteKept(
-                    R"sql(UPDATE redis_migrate.verification_part
+    RequireRead(
+        Spi::ExecuteKept(
+            R"sql(UPDATE redis_migrate.verification_part
                           SET keys_read = $3, keys_read_again = $4, keys_rejected = $5,
-                              updated_at = clock_timestamp()
+                              keys_unwatched = $6, updated_at = clock_timestamp()
                           WHERE verification_id = $1 AND part = $2 AND pid = pg_backend_pid())sql",
-                    {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Int8(keys.read),
-                     SqlParam::Int8(keys.read_again), SqlParam::Int8(keys.rejected)}),
-                parts().work(), part_);
+            {SqlParam::Int8(id_), SqlParam::Int4(part_), SqlParam::Int8(keys.read),
+             SqlParam::Int8(keys.read_again), SqlParam::Int8(keys.rejected), SqlParam::Int8(keys.unwatched)}),
+        parts().work(), part_);
     return;
   }
   Spi::ExecuteKept(
       R"sql(UPDATE redis_migrate.verification
             SET keys_estimated = NULLIF($2, -1), keys_read = $3, keys_read_again = $4, keys_rejected = $5,
-                updated_at = clock_timestamp()
+                keys_unwatched = $6, updated_at = clock_timestamp()
             WHERE verification_id = $1)sql",
       {SqlParam::Int8(id_), SqlParam::Int8(keys.estimated), SqlParam::Int8(keys.read),
-       SqlParam::Int8(keys.read_again), SqlParam::Int8(keys.rejected)});
+       SqlParam::Int8(keys.read_again), SqlParam::Int8(keys.rejected), SqlParam::Int8(keys.unwatched)});
 }
 
 void VerificationRecord::Touch(int64 estimated) const {
@@ -97,10 +98,12 @@ void VerificationRecord::Touch(int64 estimated) const {
   Spi::ExecuteKept(
       R"sql(UPDATE redis_migrate.verification AS v
             SET keys_estimated = NULLIF($2, -1), keys_read = p.keys_read, keys_read_again = p.keys_read_again,
-                keys_rejected = p.keys_rejected, updated_at = clock_timestamp()
+                keys_rejected = p.keys_rejected, keys_unwatched = p.keys_unwatched,
+                updated_at = clock_timestamp()
             FROM (SELECT coalesce(sum(keys_read), 0)::bigint AS keys_read,
                       coalesce(sum(keys_read_again), 0)::bigint AS keys_read_again,
-                      coalesce(sum(keys_rejected), 0)::bigint AS keys_rejected
+                      coalesce(sum(keys_rejected), 0)::bigint AS keys_rejected,
+                      coalesce(sum(keys_unwatched), 0)::bigint AS keys_unwatched
                   FROM redis_migrate.verification_part
                   WHERE verification_id = $1) AS p
             WHERE v.verification_id = $1)sql",

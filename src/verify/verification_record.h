@@ -37,6 +37,7 @@ class VerificationRecord {
     int64 estimated = -1;  // -1: unknown
     int64 read = 0;
     int64 read_again = 0;
+    int64 unwatched = 0;  // that were in doubt, and could not be watched beside live sync
     int64 rejected = 0;
   };
   // Errors: 55000 when this process does not read the part any more. What it has found was not committed

@@ -131,6 +131,7 @@ is(wait_for($node) . verify() . verdict(), 't|', 'in the end it is proved') or d
 $redis->cli('ACL', 'SETUSER', 'default', '-watch');
 rows(q{UPDATE strings SET value = 'wrong' WHERE id = 'n4242'});
 is(verify() . found(), 'strings|0|0|1|0', 'a difference is found without the right to WATCH');
+is(rows("SELECT keys_unwatched FROM redis_migrate.verifications WHERE verification_id = $last"), '1', 'by a key that was not watched');
 $redis->cli('ACL', 'SETUSER', 'default', '+watch');
 $redis->cli('SET', 's:n4242', '4242');
 is(wait_for($node) . verify() . found(), '', 'and made good');

@@ -38,4 +38,11 @@ my (undef, $err) = $verify->finish;
 unlike($err, qr/ERROR/, 'it goes on');
 like($err, qr/verified, 1000 keys read, 1000 rows equal/, 'and finds every row');
 
+# Keys of a cluster are not watched, which is told.
+sub last_unwatched { return sql(q{SELECT keys_unwatched FROM redis_migrate.verifications ORDER BY verification_id DESC LIMIT 1}); }
+sql(q{UPDATE item SET v = 'other' WHERE id IN (7, 8)}, q{SET client_min_messages = error}, q{CALL redis_migrate.verify('shop', source => 'scan', workers => 1)});
+is(last_unwatched(), '2', 'keys that differ were not watched');
+sql(q{SELECT redis_migrate.stop('shop')}, q{SET client_min_messages = error}, q{CALL redis_migrate.verify('shop', source => 'scan', workers => 1)});
+is(last_unwatched(), '', 'without live sync no key is, and none is counted');
+
 done_testing();
