@@ -123,12 +123,19 @@ is_same('settings of the server', q{SET ROLE app; SET application_name = 'import
 # A superuser may set what the owner may not.
 is_same('a superuser before SET ROLE', q{SET session_replication_role = replica; SET ROLE app}, { by_trigger => qr/^$keys\|0\|/ }, names => ['by_trigger'], alone => 'session_replication_role was changed in this session, and another process may not do that');
 is_same('a superuser before SET ROLE, who only logs', q{SET log_min_duration_statement = '1h'; SET ROLE app}, {}, names => ['by_trigger']);
+sql('ALTER TABLE by_trigger ENABLE ALWAYS TRIGGER pace');
+# What a superuser has set for the role comes with a login of its own, and not by SET ROLE.
+sql('ALTER ROLE app SET session_replication_role = replica');
+is_same('a setting of the role', 'SELECT', { by_trigger => qr/^$keys\|0\|/ }, user => 'app', names => ['by_trigger']);
+is_same('a setting of the role, as another role', "SET ROLE app; SET app.tenant = 'red'", { by_trigger => qr/^$keys\|1\|/ }, names => ['by_trigger'], alone => 'session_replication_role is set for the role, and not in this session');
+sql('ALTER ROLE app RESET session_replication_role', 'ALTER ROLE app IN DATABASE postgres SET session_replication_role = replica');
+is_same('a setting of the role in the database', 'SET ROLE app', {}, names => ['by_trigger'], alone => 'session_replication_role is set for the role, and not in this session');
+sql('ALTER ROLE app IN DATABASE postgres RESET session_replication_role');
 sql('RESET ROLE', 'CREATE TABLE of_superuser (LIKE by_trigger INCLUDING ALL)', 'CREATE TRIGGER stamp BEFORE INSERT ON of_superuser FOR EACH ROW EXECUTE FUNCTION stamp()',
     'CREATE TRIGGER pace BEFORE INSERT ON of_superuser FOR EACH STATEMENT EXECUTE FUNCTION pace()', 'ALTER TABLE of_superuser ENABLE ALWAYS TRIGGER pace',
     q{SELECT redis_migrate.create_migration('of_superuser', 'shop')},
     q{SELECT redis_migrate.add_mapping('of_superuser', 'm', 'k:{id:int}', 'of_superuser', 'SELECT id, value AS v FROM redis_batch', '{id}', databases => '{0}', trust_target => true)});
 is_same('a superuser', q{SET session_replication_role = replica}, { of_superuser => qr/^$keys\|0\|/ }, names => ['of_superuser']);
-sql('ALTER TABLE by_trigger ENABLE ALWAYS TRIGGER pace');
 sql('GRANT SET ON PARAMETER session_replication_role TO app');
 is_same('who may', q{SET ROLE app; SET session_replication_role = replica}, { by_trigger => qr/^$keys\|0\|/ }, names => ['by_trigger']);
 is_same('what is set before', q{SET session_replication_role = replica; SET ROLE app}, { by_trigger => qr/^$keys\|0\|/ }, names => ['by_trigger']);
