@@ -11,6 +11,10 @@ BEGIN
     IF kind IS NULL OR kind NOT IN ('journal', 'audits', 'rejects', 'archive') THEN
         RAISE EXCEPTION 'kind must be journal, audits, rejects or archive' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    IF keep < '0' OR keep > '100 years' THEN
+        RAISE EXCEPTION 'keep must be between 0 and 100 years' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'NULL keeps them until somebody drops them.';
+    END IF;
     FOR policy IN
         SELECT p.relation, p.expires_column, p.condition
         FROM (VALUES

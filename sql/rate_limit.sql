@@ -158,14 +158,15 @@ SELECT quota, remaining FROM redis_migrate.rate_limit('lists', 'gold');
 SELECT redis_migrate.set_rate_limit_override('lists', 'gold', 3, '1 day', burst => 4);
 SELECT quota, remaining FROM redis_migrate.rate_limit('lists', 'gold', 0);
 SELECT redis_migrate.add_rate_limit_allow('lists', 'monitor'), redis_migrate.add_rate_limit_deny('lists', 'bot'),
-       redis_migrate.add_rate_limit_deny('lists', 'paused', '1 hour'), redis_migrate.add_rate_limit_deny('lists', 'past', '-1 second'),
+       redis_migrate.add_rate_limit_deny('lists', 'paused', '1 hour'), redis_migrate.add_rate_limit_deny('lists', 'past', '1 ms'),
        redis_migrate.add_rate_limit_deny('lists', 'monitor');
 SELECT allowed, quota, remaining, retry_after, reset_after, reason FROM redis_migrate.rate_limit('lists', 'monitor', 1000);
 SELECT allowed, quota, remaining, retry_after, reset_after, reset_at, reason FROM redis_migrate.rate_limit('lists', 'bot');
 SELECT allowed, reason, retry_after BETWEEN '59 minutes' AND '1 hour' AS about_an_hour, retry_after = reset_after AS same FROM redis_migrate.rate_limit('lists', 'paused');
 SELECT allowed, reason FROM redis_migrate.rate_limit('lists', 'past');
 -- Nanoseconds since 1970 reach to 2262: what lies beyond is refused until then.
-SELECT redis_migrate.add_rate_limit_deny('lists', 'past', '300 years');
+SELECT redis_migrate.add_rate_limit_deny('lists', 'past', '1 hour');
+UPDATE redis_migrate.rate_limit_exception SET expires_at = expires_at + interval '300 years' WHERE key = 'past';
 SELECT allowed, reason, retry_after > '200 years' AS long FROM redis_migrate.rate_limit('lists', 'past');
 SELECT redis_migrate.drop_rate_limit_deny('lists', 'past');
 -- rate_limit and rate_limits answer alike; what lies in time lies between the two statements' clocks.

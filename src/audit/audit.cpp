@@ -12,7 +12,7 @@
 #include "discover/family_tree.h"
 #include "discover/survey.h"
 #include "mapping/mapping_check.h"
-#include "pg/arguments.h"
+#include "pg/argument_ranges.h"
 #include "pg/encoding.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
@@ -409,16 +409,20 @@ PRM_FUNCTION(audit) {
   AuditParameters parameters;
   parameters.server = NameStr(*PG_GETARG_NAME(0));
   if (!PG_ARGISNULL(1)) parameters.sample = PG_GETARG_FLOAT8(1);
-  if (!PG_ARGISNULL(2)) parameters.max_seconds = pg::SecondsOfUs(pg::IntervalUs(PG_GETARG_DATUM(2)));
+  if (auto const us = pg::OptionalDurationArgument(fcinfo, 2, "max_duration", pg::kMillisecond,
+                                                   pg::kHundredYears, "NULL means no limit."))
+    parameters.max_seconds = pg::SecondsOfUs(*us);
   parameters.databases = pg::OptionalInt4ArrayArgument(fcinfo, 3);
   CheckDatabases(parameters.databases);
   if (!PG_ARGISNULL(4)) parameters.max_rate = PG_GETARG_INT32(4);
-  if (parameters.sample && !(*parameters.sample > 0))
-    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "sample must be greater than 0", "",
+  bool const is_share = parameters.sample && *parameters.sample > 0 && *parameters.sample < 1;
+  bool const is_count = parameters.sample && *parameters.sample >= 1 &&
+                        *parameters.sample == std::floor(*parameters.sample) &&
+                        std::isfinite(*parameters.sample);
+  if (parameters.sample && !is_share && !is_count)
+    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "sample must be a share or a whole number", "",
                       "A value of 1 or more is a number of keys per family, a value below 1 a share of them; "
                       "NULL means all.");
-  if (parameters.max_seconds && !(*parameters.max_seconds > 0))
-    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_duration must be greater than 0");
   if (parameters.max_rate && *parameters.max_rate <= 0)
     throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_rate must be greater than 0");
   // Checked first: a wrong server leaves no row in audits.

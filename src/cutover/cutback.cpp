@@ -8,7 +8,7 @@
 #include "cutover/table_fence.h"
 #include "cutover/unfinished.h"
 #include "mapping/family_state.h"
-#include "pg/arguments.h"
+#include "pg/argument_ranges.h"
 #include "pg/background.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
@@ -485,10 +485,8 @@ PRM_FUNCTION(cutback) {
   std::string const name = pg::TextArgument(fcinfo, 0, "migration");
   std::optional<std::string> const pattern = pg::OptionalTextArgument(fcinfo, 1);
   bool const discards = !PG_ARGISNULL(2) && PG_GETARG_BOOL(2);
-  int64 const wait_ms = PG_ARGISNULL(3) ? 0 : pg::IntervalUs(PG_GETARG_DATUM(3)) / 1000;
+  int64 const wait_ms = pg::DurationArgument(fcinfo, 3, "max_wait", pg::kMillisecond, pg::kDay) / 1000;
   bool const fences_others = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
-  if (wait_ms < 1 || wait_ms > 24 * 3600 * 1000)
-    throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_wait must be between 1 ms and 1 day");
   pg::Spi spi(true);
   Migration const migration = LoadMigration(name);
   CutoverLock const lock(name, migration.server);

@@ -11,7 +11,7 @@
 #include "cutover/table_fence.h"
 #include "cutover/unfinished.h"
 #include "mapping/family_state.h"
-#include "pg/arguments.h"
+#include "pg/argument_ranges.h"
 #include "pg/background.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
@@ -26,9 +26,6 @@ namespace {
 
 using pg::Failure;
 using pg::Spi;
-
-constexpr int64 kLeastPauseMs = 100;
-constexpr int64 kMostPauseMs = 60 * 1000;
 
 struct CutoverOptions {
   std::vector<std::string> users;
@@ -329,13 +326,9 @@ PRM_FUNCTION(cutover) {
                   "", "users => '{app}'; redis-cli CLIENT LIST shows by which users clients are connected.");
   parameters.to_state = pg::TextArgument(fcinfo, 4, "to_state");
   pg::CheckKeyword(parameters.to_state, "to_state", {"postgres", "both"});
-  options.pause_ms = PG_ARGISNULL(5) ? 0 : pg::IntervalUs(PG_GETARG_DATUM(5)) / 1000;
-  if (options.pause_ms < kLeastPauseMs || options.pause_ms > kMostPauseMs)
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_pause must be between 100 ms and 1 minute");
-  options.compare_keys = PG_ARGISNULL(6) ? 0 : PG_GETARG_INT32(6);
-  if (options.compare_keys < 0 || options.compare_keys > 100000)
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "compare_keys must be between 0 and 100000");
-  options.verified_within_us = PG_ARGISNULL(7) ? 0 : pg::IntervalUs(PG_GETARG_DATUM(7));
+  options.pause_ms = pg::DurationArgument(fcinfo, 5, "max_pause", {100 * 1000, "100 ms"}, pg::kMinute) / 1000;
+  options.compare_keys = pg::IntegerArgument(fcinfo, 6, "compare_keys", 0, 100000);
+  options.verified_within_us = pg::DurationArgument(fcinfo, 7, "verified_within", pg::kNoTime);
   options.no_way_back = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
   options.force = !PG_ARGISNULL(9) && PG_GETARG_BOOL(9);
   pg::Spi spi(true);

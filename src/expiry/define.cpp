@@ -3,11 +3,10 @@
 #include "expiry/job.h"
 #include "expiry/predicate.h"
 #include "expiry/relation.h"
-#include "pg/arguments.h"
+#include "pg/argument_ranges.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/memory.h"
-#include "pg/time.h"
 #include "pg/user_sql.h"
 #include "pg/worker_role.h"
 
@@ -132,13 +131,17 @@ void Check(int64 job_id, bool trust) {
   if (!policy.unit.empty()) pg::CheckKeyword(policy.unit, "unit", {"seconds", "milliseconds"});
   if (policy.batch_ms < 1 || policy.batch_ms > 60000) refuse("batch_time must be between 1 ms and 1 min");
   // Field by field: days and hours of different signs could still make a cutoff that lies ahead.
-  for (const auto &[name, interval] : {std::pair{"lifetime", policy.lifetime}, {"grace", policy.grace}})
+  for (const auto &[name, interval] : {std::pair{"lifetime", policy.lifetime}, {"grace", policy.grace}}) {
     if (interval.month < 0 || interval.day < 0 || interval.time < 0)
       refuse(std::string(name) + " must not be negative", "Rows that have not expired would be removed.");
+    pg::CheckDuration(name, pg::IntervalUs(interval), pg::kNoTime);
+  }
   if (policy.max_rate < 0) refuse("max_rate must not be negative", "0 means no limit.");
   if (policy.max_xmin_age < 0) refuse("max_xmin_age must not be negative", "0 means no limit.");
   if (policy.max_replication_lag_s < 0)
     refuse("max_replication_lag must not be negative", "0 means no limit.");
+  if (policy.max_replication_lag_s > pg::SecondsOfUs(pg::kHundredYears.us))
+    refuse("max_replication_lag must not be longer than 100 years", "0 means no limit.");
   if (!policy.notify_column.empty() && policy.notify_channel.empty())
     refuse("notify_column needs notify_channel");
   if (policy.notify_channel.size() >= NAMEDATALEN) refuse("notify_channel is too long");
@@ -228,7 +231,7 @@ void AddPolicy(Oid relation, const std::vector<SqlParam> &properties, bool trust
   for (int i = 0; i < kPropertyCount; ++i)
     if (properties[i].null && !kProperties[i].optional)
       throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, std::string(kProperties[i].column) + " must not be NULL");
-  CheckInterval("every", properties[kEvery], kLeastEvery);
+  CheckEvery(properties[kEvery]);
   std::string const name = QualifiedName(relation);
   if (name.empty())
     throw Failure(ERRCODE_UNDEFINED_TABLE,
@@ -323,7 +326,7 @@ PRM_FUNCTION(alter_expiry) {
   std::string const target = pg::TextArgument(fcinfo, 0, "target");
   std::vector<pg::SqlParam> const properties = PropertyArguments(fcinfo, 2);
   pg::Spi spi;
-  CheckInterval("every", properties[kEvery], kLeastEvery);
+  CheckEvery(properties[kEvery]);
   JobName const job = FindJob(JobKind::kExpiry, target, false);
   std::optional<Oid> relation;
   if (!PG_ARGISNULL(1)) relation = PG_GETARG_OID(1);

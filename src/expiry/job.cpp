@@ -1,7 +1,7 @@
 #include "expiry/job.h"
 
 #include "expiry/relation.h"
-#include "pg/arguments.h"
+#include "pg/argument_ranges.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/owner.h"
@@ -187,15 +187,8 @@ void TryStuckRowsAgain(int64 job_id) {
 
 }  // namespace
 
-void CheckInterval(const char *name, const SqlParam &value, const char *least) {
-  if (value.null) return;
-  auto rows = Spi::Execute(
-      R"sql(SELECT $1 OPERATOR(pg_catalog.>=) $2::pg_catalog.interval
-                AND $1 OPERATOR(pg_catalog.<=) '100 years'::pg_catalog.interval)sql",
-      {value, SqlParam::Text(least)});
-  if (!rows[0].Bool(0))
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
-                  std::string(name) + " must be between " + least + " and 100 years");
+void CheckEvery(const SqlParam &every) {
+  if (!every.null) pg::CheckDuration("every", pg::IntervalUs(every.value), pg::kSecond);
 }
 
 void AlterJob(JobKind kind, int64 job_id, std::optional<Oid> relation, const SqlParam &every, bool settings) {

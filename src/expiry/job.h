@@ -51,11 +51,8 @@ void StoreAccepted(int64 job_id, const pg::AcceptedRelation &relation);
 // The history expires by an expiry policy of the extension's owner, which is added with the first job.
 void AddHistoryPolicy();
 
-constexpr char kLeastEvery[] = "1 second";
-
-// Checks an interval that is added to times, unless it is NULL: from `least` to 100 years, far from where
-// times end. Errors: 22023, naming it.
-void CheckInterval(const char *name, const pg::SqlParam &value, const char *least);
+// Checks the interval between two runs of a job, unless it is NULL. Errors: 22023.
+void CheckEvery(const pg::SqlParam &every);
 
 // Changes properties that are not NULL; `settings` stores the session's settings again. The job is due at
 // once, with its failures reset. Errors: 42710.

@@ -1,7 +1,7 @@
 #include "expiry/refresh.h"
 
 #include "expiry/relation.h"
-#include "pg/arguments.h"
+#include "pg/argument_ranges.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
@@ -109,10 +109,8 @@ void CheckView(Oid view, bool concurrently) {
 // 0 as NULL: refreshed only when stale.
 SqlParam Every(FunctionCallInfo fcinfo, int n) {
   SqlParam every = {INTERVALOID, PG_ARGISNULL(n) ? 0 : PG_GETARG_DATUM(n), PG_ARGISNULL(n)};
-  if (every.null) return every;
-  if (Spi::Execute("SELECT $1 OPERATOR(pg_catalog.=) '0'::pg_catalog.interval", {every})[0].Bool(0))
-    return {INTERVALOID, 0, true};
-  CheckInterval("every", every, kLeastEvery);
+  if (!every.null && pg::IntervalUs(every.value) == 0) return {INTERVALOID, 0, true};
+  CheckEvery(every);
   return every;
 }
 
@@ -164,7 +162,7 @@ PRM_FUNCTION(add_refresh) {
   pg::SqlParam const debounce = {INTERVALOID, PG_GETARG_DATUM(3), false};
   pg::Spi spi;
   CheckView(view, concurrently);
-  CheckInterval("debounce", debounce, "0");
+  pg::CheckDuration("debounce", pg::IntervalUs(debounce.value), pg::kNoTime);
   bool const trust = !PG_ARGISNULL(4) && PG_GETARG_BOOL(4);
   std::string const name = QualifiedName(view);
   int64 const job_id =
@@ -190,7 +188,7 @@ PRM_FUNCTION(alter_refresh) {
   if (!PG_ARGISNULL(1)) relation = PG_GETARG_OID(1);
   pg::SqlParam const concurrently = {BOOLOID, PG_ARGISNULL(3) ? 0 : PG_GETARG_DATUM(3), PG_ARGISNULL(3)};
   pg::SqlParam const debounce = {INTERVALOID, PG_ARGISNULL(4) ? 0 : PG_GETARG_DATUM(4), PG_ARGISNULL(4)};
-  CheckInterval("debounce", debounce, "0");
+  pg::OptionalDurationArgument(fcinfo, 4, "debounce", pg::kNoTime);
   pg::SqlParam const every = Every(fcinfo, 2);
   AlterJob(JobKind::kRefresh, job.id, relation, every, false);
   AcceptAnew(job, relation, !PG_ARGISNULL(5) && PG_GETARG_BOOL(5));

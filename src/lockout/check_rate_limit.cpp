@@ -2,11 +2,10 @@
 // cleanup_old_rate_limit_attempts, with their names, arguments and results, over the lockout policy
 // auth_rate_limit.
 #include "lockout/login.h"
-#include "pg/arguments.h"
+#include "pg/argument_ranges.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/spi.h"
-#include "pg/time.h"
 
 namespace prm::lockout {
 namespace {
@@ -60,11 +59,6 @@ LoginCounters CountersOf(Login login) {
   return LoginCounters(kPolicy, std::move(login));
 }
 
-int64 Microseconds(FunctionCallInfo fcinfo, int n) {
-  if (PG_ARGISNULL(n)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "p_time_window must not be NULL");
-  return pg::IntervalUs(PG_GETARG_DATUM(n));
-}
-
 }  // namespace
 }  // namespace prm::lockout
 
@@ -79,17 +73,13 @@ using pg::SqlParam;
 // address at three times as many. Has the keys of all versions of the original. Errors: 42704 and 55000 if
 // the policy auth_rate_limit is missing or unsuitable, 22023 for a window longer than the policy's, 42501.
 PRM_FUNCTION(check_rate_limit) {
-  int64 window = Microseconds(fcinfo, 2);
-  if (PG_ARGISNULL(3)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "p_max_attempts must not be NULL");
-  int32 most = PG_GETARG_INT32(3);
-  if (most < 1 || most > INT32_MAX / kAddressFactor)
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "p_max_attempts must be at least 1");
+  int64 const window = pg::DurationArgument(fcinfo, 2, "p_time_window", pg::kMillisecond);
+  int const most = pg::IntegerArgument(fcinfo, 3, "p_max_attempts", 1, INT32_MAX / kAddressFactor);
   pg::Spi spi;
   LoginCounters counters = CountersOf(LoginOf(fcinfo, 0, 1, -1));
   CheckPolicy(counters.policy());
-  if (window <= 0 || window > counters.policy().scopes.front().rule.window)
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE,
-                  "p_time_window must be positive and within the policy's window",
+  if (window > counters.policy().scopes.front().rule.window)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "p_time_window must be within the policy's window",
                   "Older attempts are not counted.",
                   "SELECT redis_migrate.alter_lockout('auth_rate_limit', time_window => ...)");
   int64 now = GetCurrentTimestamp();
@@ -138,9 +128,9 @@ PRM_FUNCTION(log_rate_limit_attempt) {
 
 // redis_migrate.cleanup_old_rate_limit_attempts(p_keep_duration interval) returns int: deletes older attempts
 // of policies whose owner's rights the caller has, in the caller's transaction; returns how many. Errors:
-// 22004.
+// 22004, 22023.
 PRM_FUNCTION(cleanup_old_rate_limit_attempts) {
-  if (PG_ARGISNULL(0)) throw Failure(ERRCODE_NULL_VALUE_NOT_ALLOWED, "p_keep_duration must not be NULL");
+  pg::DurationArgument(fcinfo, 0, "p_keep_duration", pg::kNoTime);
   Oid const user = GetUserId();
   pg::Spi spi;
   pg::AsExtensionOwner as_owner;

@@ -184,7 +184,7 @@ PRM_FUNCTION(reset_lockout) {
 // redis_migrate.import_lockout(policy text, user_name text, address inet, failures integer, last_failure
 // timestamptz, user_agent text, no_ttl text): raises the counter of exactly the given columns to what another
 // system counted. last_failure NULL: the counter has no end, and no_ttl says what to do. Errors: as
-// login_check; 22023 for an unknown scope or a rejected counter without an end.
+// login_check; 22023 for an unknown scope or a rejected counter without an end; 22008.
 PRM_FUNCTION(import_lockout) {
   std::string policy = pg::TextArgument(fcinfo, 0, "policy");
   Login login = LoginArguments(fcinfo, 1, 2, 5);
@@ -192,6 +192,8 @@ PRM_FUNCTION(import_lockout) {
   const std::string no_ttl = pg::TextArgument(fcinfo, 6, "no_ttl");
   pg::CheckKeyword(no_ttl, "no_ttl", {"reject", "forever", "full_window"});
   const bool endless = PG_ARGISNULL(4);
+  if (!endless && TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(4)))
+    throw Failure(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE, "last_failure must not be infinite");
   if (endless && no_ttl == "reject")
     throw Failure(
         ERRCODE_INVALID_PARAMETER_VALUE, "a counter for lockout policy \"" + policy + "\" has no end",

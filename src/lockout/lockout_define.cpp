@@ -1,6 +1,6 @@
 // The SQL functions that define policies of lockouts.
 #include "lockout/lockout_table.h"
-#include "pg/arguments.h"
+#include "pg/argument_ranges.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/policy_limit.h"
@@ -16,7 +16,6 @@ using pg::SqlParam;
 
 constexpr int kMostFailures = 10000;
 constexpr size_t kLongestPolicy = 128;  // the size of the field in the queue of attempts
-constexpr int64 kLongest = INT64CONST(100) * 366 * USECS_PER_DAY;
 
 // The properties that create_lockout and alter_lockout take, from argument 2 on, as columns.
 struct Property {
@@ -40,30 +39,23 @@ constexpr Property kProperties[] = {{"time_window", INTERVALOID},
   throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, message, detail, hint);
 }
 
-void CheckDuration(const char *name, int64 microseconds, int64 least) {
-  if (microseconds < least || microseconds > kLongest)
-    Refuse(std::string(name) + " is out of range",
-           std::string("It must be at least ") + (least < USECS_PER_SEC ? "a millisecond" : "a second") +
-               " and at most 100 years.");
-}
-
 void CheckPolicy(const LockoutPolicy &policy) {
   for (const LockoutScope &scope : policy.scopes) {
     const LockoutRule &rule = scope.rule;
     std::string name = ScopeName(scope.components);
-    CheckDuration("time_window", rule.window, USECS_PER_SEC / 1000);
-    CheckDuration("pending_timeout", rule.pending_timeout, USECS_PER_SEC);
+    pg::CheckDuration("time_window", rule.window, pg::kMillisecond);
+    pg::CheckDuration("pending_timeout", rule.pending_timeout, pg::kSecond);
     for (const LockoutTier &tier : rule.tiers) {
       if (tier.failures < 1 || tier.failures > kMostFailures)
         Refuse("scope " + name + " has a threshold of " + std::to_string(tier.failures) + " failures",
                "It must be between 1 and " + std::to_string(kMostFailures) + ".");
-      CheckDuration("cool_off", tier.cool_off, USECS_PER_SEC / 1000);
+      pg::CheckDuration("cool_off", tier.cool_off, pg::kMillisecond);
     }
     if (rule.mode == CoolOffMode::kRolling && rule.progressive())
       Refuse("scope " + name + " cannot have several thresholds with cool_off_mode rolling",
              "A rolling lock ends when enough failures have left the window.", "Use fixed or inactivity.");
   }
-  if (policy.ipv6_prefix < 1 || policy.ipv6_prefix > 128) Refuse("ipv6_prefix must be between 1 and 128");
+  pg::CheckNumber("ipv6_prefix", policy.ipv6_prefix, 1, 128);
   if (policy.notify_channel.size() >= NAMEDATALEN) Refuse("notify_channel is longer than 63 bytes");
 }
 

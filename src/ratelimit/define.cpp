@@ -2,12 +2,11 @@
 // notify every session of a change (policy.cpp).
 #include "core/rate_text.h"
 #include "pg/address.h"
-#include "pg/arguments.h"
+#include "pg/argument_ranges.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
 #include "pg/policy_limit.h"
 #include "pg/spi.h"
-#include "pg/time.h"
 #include "ratelimit/memory.h"
 #include "ratelimit/policy.h"
 
@@ -125,8 +124,7 @@ void CheckPolicy(const std::string &name) {
                                    pg::IntervalNs(overrides[i].Value(1)),
                                    overrides[i].IsNull(2) ? 0 : overrides[i].Int8(2)));
   pg::CheckKeyword(row.Text(5), "key_type", {"text", "inet"});
-  if (row.Int4(6) < 1 || row.Int4(6) > 128)
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "ipv6_prefix must be between 1 and 128");
+  pg::CheckNumber("ipv6_prefix", row.Int4(6), 1, 128);
   if (StorageNamed(row.Text(4)) == Storage::kMemory && !MemoryAvailable())
     throw Failure(
         ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -286,17 +284,24 @@ void PutOnList(FunctionCallInfo fcinfo, const char *kind, bool address, SqlParam
   PutException(policy.id, kind, SubjectOf(fcinfo, address, policy.id), Definition{}, expires_at);
 }
 
-void AddToList(FunctionCallInfo fcinfo, const char *kind, bool address) {
-  SqlParam expires_at = ForEver();
-  if (kind == std::string_view("deny") && !PG_ARGISNULL(2)) {
-    Datum for_time = PG_GETARG_DATUM(2);
-    expires_at.value = pg::Call([&] {
-      return DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(GetCurrentTimestamp()),
-                                 for_time);
-    });
-    expires_at.null = false;
-  }
-  PutOnList(fcinfo, kind, address, expires_at);
+// When an entry ends that is made now for the time of argument 2; never if it is NULL. Errors: 22023.
+SqlParam EndOf(FunctionCallInfo fcinfo) {
+  constexpr char kHint[] = "Leave it out to refuse the key for ever; drop_rate_limit_deny ends that.";
+  if (!pg::OptionalDurationArgument(fcinfo, 2, "for_time", pg::kMillisecond, pg::kHundredYears, kHint))
+    return ForEver();
+  TimestampTz const now = GetCurrentTimestamp();
+  Datum const for_time = PG_GETARG_DATUM(2);
+  TimestampTz const end = pg::Call([&] {
+    return DatumGetTimestampTz(
+        DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(now), for_time));
+  });
+  // A month less 29 days is longer than nothing, except in February.
+  if (end <= now) pg::ThrowOutOfRange("for_time", pg::kMillisecond.text, pg::kHundredYears.text, kHint);
+  return {TIMESTAMPTZOID, TimestampTzGetDatum(end), false};
+}
+
+void AddToDenyList(FunctionCallInfo fcinfo, bool address) {
+  PutOnList(fcinfo, "deny", address, EndOf(fcinfo));
 }
 
 bool DropException(FunctionCallInfo fcinfo, const char *kind, bool address) {
@@ -407,8 +412,8 @@ static Datum SetOverride(FunctionCallInfo fcinfo, bool address) {
             WHERE policy_id = $1)sql",
       {SqlParam::Int8(policy.id), definition.period});
   const int64 period = pg::IntervalNs(rows[0].Value(1));
-  if (period > kLongestDrain || (definition.burst && *definition.burst < 1))
-    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "burst must be at least 1 and period below 73 years");
+  if (definition.burst && *definition.burst < 1)
+    throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, "burst must be at least 1");
   pg::ThrowIfError(MakeRateLimit(AlgorithmNamed(rows[0].Text(0)), *definition.quota, period,
                                  definition.burst.value_or(0)));
   definition.period = {INTERVALOID, rows[0].Value(1), false};
@@ -419,21 +424,22 @@ static Datum SetOverride(FunctionCallInfo fcinfo, bool address) {
 PRM_FUNCTION(set_rate_limit_override) { return SetOverride(fcinfo, false); }
 PRM_FUNCTION(set_rate_limit_override_inet) { return SetOverride(fcinfo, true); }
 
-// add_rate_limit_allow(policy, key text | inet), add_rate_limit_deny(policy, key text | inet, for interval).
+// add_rate_limit_allow(policy, key text | inet), add_rate_limit_deny(policy, key text | inet, for_time
+// interval). Errors: 22004, 22023 for a for_time that is no length of time, 42704, 42501.
 PRM_FUNCTION(add_rate_limit_allow) {
-  AddToList(fcinfo, "allow", false);
+  PutOnList(fcinfo, "allow", false, ForEver());
   PG_RETURN_VOID();
 }
 PRM_FUNCTION(add_rate_limit_allow_inet) {
-  AddToList(fcinfo, "allow", true);
+  PutOnList(fcinfo, "allow", true, ForEver());
   PG_RETURN_VOID();
 }
 PRM_FUNCTION(add_rate_limit_deny) {
-  AddToList(fcinfo, "deny", false);
+  AddToDenyList(fcinfo, false);
   PG_RETURN_VOID();
 }
 PRM_FUNCTION(add_rate_limit_deny_inet) {
-  AddToList(fcinfo, "deny", true);
+  AddToDenyList(fcinfo, true);
   PG_RETURN_VOID();
 }
 

@@ -4,7 +4,7 @@
 #include "ledger/ledger.h"
 #include "live/live_links.h"
 #include "mapping/mapping_settings.h"
-#include "pg/arguments.h"
+#include "pg/argument_ranges.h"
 #include "pg/background.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
@@ -400,15 +400,14 @@ void ReverseCheck::WarnOfFieldExpiries() {
 
 // redis_migrate.check_reverse(migration text, pattern text, keys integer, INOUT checked bigint, INOUT
 // differing bigint): see the SQL comment. Errors: 2D000 in a transaction block, 42704, 42501 not the owner,
-// 22023 for keys below 1, 54000 for a value in Redis beyond max_value_size, 55000 with the first problem,
-// those of reverse queries and of the server.
+// 22023 for keys out of range, 54000 for a value in Redis beyond max_value_size, 55000 with the first
+// problem, those of reverse queries and of the server.
 PRM_FUNCTION(check_reverse) {
   using namespace prm;
   pg::RequireNonAtomic(fcinfo, "redis_migrate.check_reverse commits before it asks Redis");
   std::string const name = pg::TextArgument(fcinfo, 0, "migration");
   std::optional<std::string> const pattern = pg::OptionalTextArgument(fcinfo, 1);
-  int const keys = PG_ARGISNULL(2) ? 0 : PG_GETARG_INT32(2);
-  if (keys < 1) throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "keys must be at least 1");
+  int const keys = pg::IntegerArgument(fcinfo, 2, "keys", 1, 1000000);
   int64 checked = 0, differing = 0;
   {
     pg::Spi spi(true);

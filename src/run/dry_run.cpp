@@ -89,14 +89,15 @@ void DryRun::Play(std::vector<PreviewRow> *preview, bool bytes) {
 }  // namespace prm
 
 // redis_migrate.preview(migration text, mapping text, max_keys integer, bytes boolean): what would happen to
-// each key, and the rows. Nothing is written. Errors: those of a run.
+// each key, and the rows. Nothing is written. Errors: 22023; those of a run.
 PRM_FUNCTION(preview) {
   using namespace prm;
+  int64 const max_keys = PG_ARGISNULL(2) ? 100 : PG_GETARG_INT32(2);
+  if (max_keys < 0) throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_keys must not be negative");
   pg::Call([&] { InitMaterializedSRF(fcinfo, 0); });
   pg::Spi spi;
   Migration migration = LoadMigration(pg::TextArgument(fcinfo, 0, "migration"));
   std::optional<std::string> mapping = pg::OptionalTextArgument(fcinfo, 1);
-  int64 max_keys = PG_ARGISNULL(2) ? 100 : PG_GETARG_INT32(2);
   DryRun dry_run(migration, migration.source, std::nullopt, mapping, max_keys);
   std::vector<PreviewRow> rows;
   bool const bytes = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);

@@ -421,6 +421,7 @@ PRM_FUNCTION(run) {
   parameters.on_error = pg::TextArgument(fcinfo, 5, "on_error");
   parameters.prune = !PG_ARGISNULL(6) && PG_GETARG_BOOL(6);
   int64 max_keys = PG_ARGISNULL(7) ? 10000 : PG_GETARG_INT64(7);
+  if (max_keys < 0) throw pg::Failure(ERRCODE_INVALID_PARAMETER_VALUE, "max_keys must not be negative");
   parameters.force = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
   parameters.workers = WorkersArgument(fcinfo, 9);
   pg::CheckKeyword(parameters.on_error, "on_error", {"continue", "stop"});

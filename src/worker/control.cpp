@@ -8,7 +8,7 @@
 #include "mapping/live_run.h"
 #include "mapping/migration_lock.h"
 #include "parts/worker_count.h"
-#include "pg/arguments.h"
+#include "pg/argument_ranges.h"
 #include "pg/background.h"
 #include "pg/entry.h"
 #include "pg/identity.h"
@@ -334,13 +334,14 @@ PRM_FUNCTION(drop_migration) {
 // was stopped (with a NOTICE), or when a live one is in step with what the server had done before the call.
 // Meanwhile it tells the progress of the run, and at the end its summary, as redis_migrate.run does.
 // Errors: the run's own SQLSTATE and message if it failed or is paused, 57014 when the time is over, 42704
-// without such a run, 42501, 2D000 in a transaction block; of a live run those of the server. Holds nothing
-// between checks.
+// without such a run, 22023 for a timeout that is no length of time, 42501, 2D000 in a transaction block; of
+// a live run those of the server. Holds nothing between checks.
 PRM_FUNCTION(wait_for) {
   pg::RequireNonAtomic(fcinfo, "redis_migrate.wait_for ends its transaction at each check");
   std::string const migration = pg::TextArgument(fcinfo, 0, "migration");
-  std::optional<int64> timeout;
-  if (!PG_ARGISNULL(1)) timeout = pg::IntervalUs(PG_GETARG_DATUM(1)) / 1000;
+  std::optional<int64> timeout = pg::OptionalDurationArgument(
+      fcinfo, 1, "timeout", pg::kNoTime, pg::kHundredYears, "Leave it out to wait without a limit.");
+  if (timeout) *timeout /= 1000;
   int64 const began = pg::MonotonicMs();
   pg::Spi spi(true);
   ControlledOwner(migration);
