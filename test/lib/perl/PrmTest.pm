@@ -123,11 +123,27 @@ sub socket { my ($self) = @_; return $self->{socket}; }
 sub pid { my ($self) = @_; return $self->{pid}; }
 sub directory { my ($self) = @_; return $self->{directory}; }
 
-# Starts a stopped server again: same port and directory, so that it loads what SAVE left there.
+# Starts a stopped server again: same port and directory, so that it loads what SAVE left there. A connection of somebody
+# else may have been given the port meanwhile: then it takes another the first time, and later waits.
 sub start
 {
     my ($self) = @_;
     die "redis-server runs already\n" if $self->{pid};
+    for (my $tries = 100; !$self->_start; --$tries)
+    {
+        my $log = PostgreSQL::Test::Utils::slurp_file($self->log_file);
+        die "redis-server does not start:\n$log" if !$tries || $log !~ /Address already in use[^\n]*\n(?:[^\n]*Failed listening[^\n]*\n)?\z/;
+        $self->{port} = PostgreSQL::Test::Cluster::get_free_port() if $self->{port} && !$self->{has_port};
+        usleep(100_000);
+    }
+    $self->{has_port} = 1;
+    return;
+}
+
+# Whether it has started.
+sub _start
+{
+    my ($self) = @_;
     my @command = (
         PrmTest::redis_server(), '--bind', '127.0.0.1', '--port', $self->{port}, '--unixsocket', $self->{socket},
         '--dir', $self->{directory}, '--logfile', $self->log_file, '--save', '', '--appendonly', 'no');
@@ -146,11 +162,11 @@ sub start
         if (waitpid($pid, POSIX::WNOHANG()) == $pid)
         {
             delete $self->{pid};
-            die "redis-server does not start:\n" . PostgreSQL::Test::Utils::slurp_file($self->log_file);
+            return 0;
         }
         # Loading a file it answers to INFO already, but not to DBSIZE.
         my ($out, $err) = ('', '');
-        return if -S $self->{socket} && IPC::Run::run([ $self->_cli, '-e', 'DBSIZE' ], '<', \undef, '>', \$out, '2>', \$err);
+        return 1 if -S $self->{socket} && IPC::Run::run([ $self->_cli, '-e', 'DBSIZE' ], '<', \undef, '>', \$out, '2>', \$err);
         usleep(50_000);
     }
     die "redis-server does not answer\n";
