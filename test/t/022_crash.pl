@@ -20,14 +20,8 @@ fill($redis, KEYS);
 my $proxy = PrmTools::Proxy->new($redis->port);
 shop($node, 'shop', $proxy->port);
 
-# Statements that may meet the server while it recovers.
-sub try_sql
-{
-    my ($sql) = @_;
-    my ($status, $out) = $node->psql('postgres', $sql);
-    return $status == 0 ? $out : undef;
-}
-sub pid_now { my ($kind) = @_; return try_sql("SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' AND pid IS NOT NULL") // ''; }
+# The server may be recovering.
+sub pid_now { my ($kind) = @_; return try_sql($node, "SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' AND pid IS NOT NULL") // ''; }
 
 $proxy->tell('rate 25000');
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('shop')});
@@ -39,9 +33,9 @@ for my $kind ('migration', 'scheduler', 'migration', 'launcher')
     # Somewhere between two commits, in one, or before the first.
     usleep(rand 700_000);
     kill 'KILL', $pid;
-    wait_until('the server recovers', sub { my $new = pid_now('launcher'); return $new && (try_sql('SELECT pg_is_in_recovery()') // '') eq 'f'; });
+    wait_until('the server recovers', sub { my $new = pid_now('launcher'); return $new && (try_sql($node, 'SELECT pg_is_in_recovery()') // '') eq 'f'; });
     ++$crashes;
-    wait_until('the crash is noticed', sub { (try_sql(q{SELECT crashes FROM redis_migrate.background_runs}) // -1) == $crashes });
+    wait_until('the crash is noticed', sub { (try_sql($node, q{SELECT crashes FROM redis_migrate.background_runs}) // -1) == $crashes });
     ok(1, "kill -9 of the $kind: crash $crashes is counted");
     my $rows = $node->safe_psql('postgres', 'SELECT count(*) FROM shop');
     cmp_ok($rows, '>=', $before, 'no committed row is lost');
@@ -62,7 +56,7 @@ is(job($node, 'shop', 'crashes'), 0, 'start begins to count anew');
 wait_until('the worker', sub { workers($node, 'state') eq 'running' });
 $node->safe_psql('postgres', 'UPDATE redis_migrate.background_run SET crashes = 4');
 kill 'KILL', pid_now('migration');
-wait_until('it is given up', sub { (try_sql(q{SELECT state FROM redis_migrate.background_runs}) // '') eq 'failed' });
+wait_until('it is given up', sub { (try_sql($node, q{SELECT state FROM redis_migrate.background_runs}) // '') eq 'failed' });
 is(job($node, 'shop', 'wanted, message'), 'f|failed after 5 crashes of the server', 'the fifth crash ends it');
 is(workers($node), '', 'no worker is started');
 like(sql_error($node, q{CALL redis_migrate.wait_for('shop')}), qr/ERROR:  57P02: .*failed after 5 crashes/, 'wait_for says so');
@@ -79,7 +73,7 @@ my $deleted = q{SELECT rows_deleted, failed_runs FROM redis_migrate.expiry_stats
 wait_until('some batches', sub { $node->safe_psql('postgres', 'SELECT count(*) FROM session') < 6100 });
 my $left = $node->safe_psql('postgres', 'SELECT count(*) FROM session');
 kill 'KILL', pid_now('sweeper');
-wait_until('the rest is swept', sub { (try_sql('SELECT count(*) FROM session') // '') eq '100' });
+wait_until('the rest is swept', sub { (try_sql($node, 'SELECT count(*) FROM session') // '') eq '100' });
 cmp_ok($left, '>', 100, 'kill -9 of a sweeper: it was in the middle, and another one goes on');
 is($node->safe_psql('postgres', $deleted), '6000|0', 'each row is counted once');
 $node->safe_psql('postgres', q{SELECT redis_migrate.drop_expiry('session')});

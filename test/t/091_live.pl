@@ -126,8 +126,7 @@ $redis->cli('SET', 's:gone', 'x', 'PX', '1');
 usleep(5_000);
 is($redis->cli('GET', 's:gone'), '', 'a key expires');
 is(wait_for($node) . differences($node, $redis), '', 'and so does its row');
-wait_until('the link says so', sub { live($node, 'state') eq 'in step' });
-is(live($node, 'state, keys_ahead, lag_bytes, lag_seconds = 0, sqlstate'), 'in step|0|0|t|', 'the view says that it is in step') or diag live($node, '*');
+ok(wait_until('the link says so', sub { live($node, 'state, keys_ahead, lag_bytes, lag_seconds = 0, sqlstate') eq 'in step|0|0|t|' }), 'the view says that it is in step');
 # Who waits for replicas waits until the changes are durable here.
 is($redis->cli_lines("SET s:1 x\nWAIT 1 10000\n"), "OK\n1\n", 'WAIT returns');
 my $held = hold_worker($node, 'replication link');
@@ -138,7 +137,7 @@ my ($id, $waited);
 $held = hold_worker($node, 'migration');
 $redis->cli_lines("SET s:1 z\n");
 wait_until('the link has noted it', sub { live($node, 'lag_bytes > 0') eq 't' });
-like(sql_error($node, q{SET client_min_messages = notice; SET pg_redis_migrate.progress_interval = '1s'; CALL redis_migrate.wait_for('live', '1100 ms')}),
+like(sql_error($node, q{SET client_min_messages = notice; SET pg_redis_migrate.progress_interval = '1s'; CALL redis_migrate.wait_for('live', '3 s')}),
     qr/NOTICE:  00000: run \d+: streaming, [1-9]\d* bytes behind, [\d.]+ s behind, \d+ keys ahead of their offset\n(?s:.*)ERROR:  57014/, 'wait_for tells how far behind a live run is');
 $held->release;
 $node->psql('postgres', q{CALL redis_migrate.wait_for('live', '50 s'); SELECT redis_migrate.last_run_id()}, stdout => \$id, stderr => \$waited);
@@ -170,27 +169,25 @@ is(last_run($node, 'live', 'live, state, balanced'), 't|running|t', 'and the sum
 like(sql_error($node, q{CALL redis_migrate.run('live')}), qr/55006/, 'nobody else may run it');
 
 # Under load, each process ends, in order and otherwise.
-sub pid_now { my ($kind) = @_; my ($status, $out) = $node->psql('postgres', "SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' AND pid IS NOT NULL"); return $status == 0 ? $out : ''; }
 sub goes_on
 {
-    my ($what) = @_;
-    wait_until("$what: it answers", sub { answers($node) });
+    my ($what, $killed) = @_;
+    wait_until("$what: it answers", sub { answers($node, $killed) });
     is(wait_for($node), '', "$what: it gets in step");
 }
 my $load = start_load($redis, KEYS);
 for my $kind ('migration', 'replication link')
 {
-    wait_until("a $kind", sub { pid_now($kind) });
-    $node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . pid_now($kind) . ')');
+    $node->safe_psql('postgres', 'SELECT pg_terminate_backend(' . worker_pid($node, $kind) . ')');
     usleep(300_000);
     goes_on("the end of the $kind");
 }
 for my $kind ('migration', 'replication link')
 {
-    wait_until("a $kind", sub { pid_now($kind) });
-    kill 'KILL', pid_now($kind);
+    my $pid = worker_pid($node, $kind);
+    kill 'KILL', $pid;
     usleep(500_000);
-    goes_on("kill -9 of the $kind");
+    goes_on("kill -9 of the $kind", $pid);
 }
 $node->stop('immediate');
 $node->start;

@@ -36,8 +36,7 @@ start();
 sub pid_now
 {
     my ($kind) = @_;
-    my ($status, $out) = $node->psql('postgres', "SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' AND pid IS NOT NULL LIMIT 1");
-    return $status == 0 ? $out : '';
+    return try_sql($node, "SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' AND pid IS NOT NULL LIMIT 1") // '';
 }
 sub kill_worker
 {
@@ -65,16 +64,18 @@ my %events = (
 );
 delete $events{'a full sync'} if $source eq 'scan';
 my @names = sort keys %events;
+# Returns the process that was killed, whose end the server has yet to notice.
+sub end_now { my ($event) = @_; my $pid = $events{$event}->(); return $event =~ /^kill -9 of the (?:applier|link worker)$/ ? $pid : undef; }
 for my $number (1 .. $kills)
 {
     my $event = $names[ rand @names ];
     my $load = start_load($redis, KEYS, 0.01);
     usleep(rand 800_000);
-    $events{$event}->();
+    my $killed = end_now($event);
     # Sometimes a second one before the first is over.
-    if (rand() < 0.3) { usleep(rand 500_000); my $second = $names[ rand @names ]; wait_until('it answers', sub { answers($node) }); $events{$second}->(); $event .= ", then $second"; }
+    if (rand() < 0.3) { usleep(rand 500_000); my $second = $names[ rand @names ]; wait_until('it answers', sub { answers($node, $killed) }); $killed = end_now($second); $event .= ", then $second"; }
     usleep(rand 500_000);
-    wait_until('it answers', sub { answers($node) });
+    wait_until('it answers', sub { answers($node, $killed) });
     $load->finish;
     # A crash of the server too many in a short time is no matter here.
     $node->safe_psql('postgres', 'UPDATE redis_migrate.background_run SET crashes = 0, failures = 0, not_before = NULL');
@@ -135,7 +136,9 @@ if ($source eq 'replication')
         ok(wait_until("state $state", sub { live($node, 'state') eq $state }), "state $state");
         $case->{keep}->() if $case->{keep};
         $redis->cli_lines(load_commands(100, KEYS));
-        is(live($node, 'state') . '|' . job($node, 'live', 'state'), "$state|" . ($state =~ /^(?:stopped|retrying|paused|failed)$/ ? $state : 'running'), 'it lasts, and what the background run says') if $state ne 'in step';
+        my $says = "$state|" . ($state =~ /^(?:stopped|retrying|paused|failed)$/ ? $state : 'running');
+        wait_until('a pause between two tries', sub { live($node, 'state') . '|' . job($node, 'live', 'state') eq $says }) if $state eq 'retrying';
+        is(live($node, 'state') . '|' . job($node, 'live', 'state'), $says, 'it lasts, and what the background run says') if $state !~ /^(?:in step|retrying)$/;
         my $killed = $case->{kill}->();
         wait_until('it answers', sub { answers($node, $killed) });
         rows('UPDATE redis_migrate.background_run SET crashes = 0, failures = 0, not_before = NULL');

@@ -34,11 +34,10 @@ like(sql_error($node, q{SELECT redis_migrate.alter_migration('live', source => '
 sub start { my ($options) = @_; return $node->safe_psql('postgres', "SELECT redis_migrate.start('live', live => true" . ($options // '') . ')'); }
 sub settled { my ($what) = @_; is(wait_for($node) . differences($node, $redis), '', $what) or diag live($node, '*'); return; }
 sub runs { return $node->safe_psql('postgres', 'SELECT count(*) FROM redis_migrate.runs'); }
-sub pid_now { my ($kind) = @_; my ($status, $out) = $node->psql('postgres', "SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' AND pid IS NOT NULL"); return $status == 0 ? $out : ''; }
 sub goes_on
 {
-    my ($what) = @_;
-    wait_until("$what: it answers", sub { answers($node) });
+    my ($what, $killed) = @_;
+    wait_until("$what: it answers", sub { answers($node, $killed) });
     # A crash of the server too many in a short time is no matter here.
     $node->safe_psql('postgres', 'UPDATE redis_migrate.background_run SET crashes = 0, failures = 0, not_before = NULL');
     is(wait_for($node), '', "$what: it gets in step");
@@ -82,10 +81,10 @@ for my $feed ('tracking', 'notifications')
     {
         for my $signal ('TERM', 'KILL')
         {
-            wait_until("a $kind", sub { pid_now($kind) });
-            kill $signal, pid_now($kind);
+            my $pid = worker_pid($node, $kind);
+            kill $signal, $pid;
             usleep(500_000);
-            goes_on("$feed: SIG$signal to the $kind");
+            goes_on("$feed: SIG$signal to the $kind", $pid);
         }
     }
     my $before = runs();

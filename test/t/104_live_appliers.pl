@@ -187,8 +187,8 @@ for my $signal ('TERM', 'KILL')
     usleep(100_000);
     kill $signal, $pid;
     usleep(300_000);
-    wait_until('it answers', sub { answers($node) });
-    wait_until('another process', sub { my ($status, $new) = $node->psql('postgres', 'SELECT pid FROM redis_migrate.live_appliers WHERE applier = 1'); $status == 0 && $new !~ /^($pid)?$/ });
+    wait_until('it answers', sub { answers($node, $pid) });
+    wait_until('another process', sub { (try_sql($node, 'SELECT pid FROM redis_migrate.live_appliers WHERE applier = 1') // '') !~ /^($pid)?$/ });
     usleep(100_000);
     $_->finish for $moves, $load;
     is(problems(), '', "one ends by $signal");

@@ -20,13 +20,6 @@ my $redis = start_redis();
 my $node = new_node('kills', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'\nrestart_after_crash = on\nsynchronous_commit = off\npg_redis_migrate.max_outbox_rows = 2000");
 my $port = $redis->port;
 
-sub try_sql
-{
-    my ($sql) = @_;
-    my ($status, $out) = eval { $node->psql('postgres', $sql) };
-    return defined $status && $status == 0 ? $out : undef;
-}
-
 $node->safe_psql('postgres', qq{
     CREATE SERVER shop FOREIGN DATA WRAPPER redis_migrate OPTIONS (host '127.0.0.1', port '$port');
     CREATE TABLE sessions (id text PRIMARY KEY, data text, expires_at timestamptz);
@@ -57,8 +50,8 @@ my $load = q{
     $$};
 
 my %kill = (
-    worker => sub { my $pid = try_sql(q{SELECT pid FROM redis_migrate.workers WHERE kind = 'reverse feed' AND pid IS NOT NULL}); kill 'KILL', $pid if $pid; return; },
-    backend => sub { my $pid = try_sql(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'load' LIMIT 1}); kill 'KILL', $pid if $pid; return; },
+    worker => sub { my $pid = try_sql($node, q{SELECT pid FROM redis_migrate.workers WHERE kind = 'reverse feed' AND pid IS NOT NULL}); kill 'KILL', $pid if $pid; return $pid; },
+    backend => sub { my $pid = try_sql($node, q{SELECT pid FROM pg_stat_activity WHERE application_name = 'load' LIMIT 1}); kill 'KILL', $pid if $pid; return $pid; },
     postgres => sub { $node->stop('immediate'); $node->start; return; },
     postmaster => sub { kill_postgres($node); return; },
     redis => sub { $redis->restart('KILL'); return; },
@@ -72,14 +65,14 @@ for my $round (1 .. ROUNDS)
     my @kinds = sort keys %kill;
     my $kind = $round <= @kinds ? $kinds[ $round - 1 ] : $kinds[ rand @kinds ];
     note("round $round: $kind");
-    $kill{$kind}->();
-    wait_until('PostgreSQL is back', sub { answers($node) });
+    my $killed = $kill{$kind}->();
+    wait_until('PostgreSQL is back', sub { answers($node, $killed) });
     usleep(rand 500_000);
     undef $session;
 }
 # The last load may go on without its client.
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE application_name = 'load'});
-wait_until('all is sent', sub { (try_sql(q{SELECT waiting = 0 AND NOT needs_full AND state = 'running' FROM redis_migrate.reverse_feeds}) // '') eq 't' });
+wait_until('all is sent', sub { (try_sql($node, q{SELECT waiting = 0 AND NOT needs_full AND state = 'running' FROM redis_migrate.reverse_feeds}) // '') eq 't' });
 
 my %wanted = map { split /=/, $_, 2 } split /\n/, $node->safe_psql('postgres', q{
     SELECT 'session:' || id || '=' || data || ' ' || coalesce((extract(epoch FROM expires_at) * 1000)::bigint, -1) FROM sessions

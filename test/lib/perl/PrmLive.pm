@@ -268,8 +268,7 @@ sub start_load
 sub live
 {
     my ($node, $columns) = @_;
-    my ($status, $out) = $node->psql('postgres', "SELECT $columns FROM redis_migrate.live_sync WHERE migration = 'live'");
-    return $status == 0 ? $out : '';
+    return try_sql($node, "SELECT $columns FROM redis_migrate.live_sync WHERE migration = 'live'") // '';
 }
 
 # The process of a kind of worker, once there is one.
@@ -278,8 +277,7 @@ sub worker_pid
     my ($node, $kind) = @_;
     my $pid = '';
     wait_until("a $kind", sub {
-        my ($status, $out) = $node->psql('postgres', "SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' AND pid IS NOT NULL");
-        $pid = $status == 0 ? $out : '';
+        $pid = try_sql($node, "SELECT pid FROM redis_migrate.workers WHERE kind = '$kind' AND pid IS NOT NULL") // '';
         $pid ne '' });
     return $pid;
 }

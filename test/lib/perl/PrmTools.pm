@@ -18,7 +18,7 @@ use POSIX ();
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(answers start_sql wait_until elapsed sql_error last_run kill_postgres fake_clock);
+our @EXPORT = qw(answers try_sql start_sql sessions_over wait_until elapsed sql_error last_run kill_postgres fake_clock);
 
 # Starts psql with the statements, each a transaction of its own. Ends it when the object goes.
 my $started = 0;
@@ -40,14 +40,30 @@ sub start_sql
     exec(@command) or POSIX::_exit(127);
 }
 
-# Whether the server takes connections. A psql that is refused may be gone before it is given its input, which is an
-# exception of IPC::Run. killed: the process of a backend, until whose end is noticed the server goes on as if nothing
-# had happened, and then restarts.
+# What psql prints for statements that may meet a server that is down or recovers; undef if they fail. A psql that is
+# refused may be gone before it is given its input, which is an exception of IPC::Run.
+sub try_sql
+{
+    my ($node, $sql) = @_;
+    my ($status, $out) = eval { $node->psql('postgres', $sql) };
+    return defined $status && $status == 0 ? $out : undef;
+}
+
+# Whether the server takes connections. killed: the process of a backend, until whose end is noticed the server goes on as
+# if nothing had happened, and then restarts.
 sub answers
 {
     my ($node, $killed) = @_;
     return 0 if $killed && kill 0, $killed;
-    return (eval { $node->psql('postgres', 'SELECT 1') } // 1) == 0;
+    return defined try_sql($node, 'SELECT 1');
+}
+
+# Waits until no other session is there. Each tells what it has read as it ends, which may be after its client has gone.
+sub sessions_over
+{
+    my ($node) = @_;
+    return wait_until('the end of other sessions', sub {
+        $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()}) eq '0' });
 }
 
 # Polls until the condition holds; dies after a minute. A look by psql takes as much of a core as the pause before it is
