@@ -143,6 +143,7 @@ sql(q{CALL redis_migrate.run('later')});
 sql('ANALYZE redis_migrate.ledger');
 $redis->cli('EVAL', 'for i = 1, 5000 do redis.call("SET", "m:" .. i, i) end', 0);
 sql(q{CALL redis_migrate.run('later')}) for 1 .. 2;
+sessions_over($node);
 my ($before, $after) = map { $node->safe_psql('postgres', qq{
     $_;
     SELECT pg_stat_force_next_flush() \\g /dev/null

@@ -45,6 +45,7 @@ is(sql('SELECT count(*) FROM many.t500 WHERE expires_at < now()'), '0', 'it is s
 
 # Nothing is due: no table is touched.
 my $scans = q{SELECT sum(seq_scan + coalesce(idx_scan, 0)) FROM pg_stat_user_tables WHERE schemaname = 'many'};
+sessions_over($node);
 my $scanned = sql($scans);
 my $out = $node->safe_psql('postgres', "\\timing on\n" . "CALL redis_migrate.maintain();\n" x 20);
 my @idle = sort { $a <=> $b } $out =~ /^Time: ([\d.]+) ms/mg;

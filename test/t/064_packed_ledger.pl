@@ -58,6 +58,7 @@ sub scans
 {
     my ($relation, $call) = @_;
     my $counts = "SELECT seq_scan, coalesce(idx_tup_fetch, 0) + seq_tup_read FROM pg_stat_all_tables WHERE relid = '$relation'::regclass";
+    sessions_over($node);
     my @before = split /\|/, sql($counts);
     $node->safe_psql('postgres', "SET pg_redis_migrate.batch_rows = 100;\n$call;\nSELECT pg_stat_force_next_flush();");
     my @after = split /\|/, sql($counts);

@@ -134,6 +134,7 @@ cmp_ok(sql('SELECT batches FROM redis_migrate.runs ORDER BY run_id DESC LIMIT 1'
 cmp_ok(sql('SELECT last_value FROM plans'), '<=', 12, 'and plans its query a few times');
 cmp_ok(sql('SELECT max(bytes) - min(bytes) FROM sample'), '<=', 128 * 1024, 'its memory stays as it was');
 sql(q{SET ROLE mig; UPDATE item SET label = 'old'});
+sessions_over($node);
 my $scans = sql(q{SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'item'});
 is(sql_error($node, q{SET ROLE mig; CALL redis_migrate.run('shop')}), '', 'a run that updates every row');
 is($rows->(q{label <> 'old'}), KEYS, 'updates every row');

@@ -184,6 +184,7 @@ sql('ALTER TABLE many_twin ENABLE ROW LEVEL SECURITY');
 sub index_scans
 {
     my $scans = q{SELECT idx_scan FROM pg_stat_user_indexes WHERE relname = 'many'};
+    sessions_over($node);
     my $before = sql($scans);
     sql(q{CALL redis_migrate.run('shop')}, q{SELECT pg_stat_force_next_flush()});
     return sql($scans) - $before;

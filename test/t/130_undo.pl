@@ -111,6 +111,7 @@ is(same('third'), '0 0 0 0 0', 'and does the same again');
 my $third = rows('SELECT max(run_id) FROM redis_migrate.runs');
 rows("SET client_min_messages = error; CALL redis_migrate.undo_run($third)");
 my $scans = q{SELECT seq_scan FROM pg_stat_all_tables WHERE relid = 'hashes'::regclass};
+sessions_over($node);
 my $before = rows($scans);
 rows("SET client_min_messages = error; CALL redis_migrate.undo_run($first); SELECT pg_stat_force_next_flush()");
 cmp_ok(rows($scans) - $before, '<=', 2, 'inserts that are known by hash are undone in one scan of the target, beside that of the journal');
