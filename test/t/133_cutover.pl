@@ -136,7 +136,7 @@ is(wait_for($node), '', 'a late write');
 like(rows(q{SELECT redis_migrate.report('live')}), qr/\nLate writes: \d+ keys are not settled$/m, 'is in the report');
 rows(q{SELECT redis_migrate.settle_late_writes('live')});
 rows($verify);
-my $held = hold_worker($node, 'migration');
+my $held = hold_worker($node, 'migration', idle => 1);
 $redis->cli('SET', 's:more', '1');
 $err = sql_error($node, q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}', no_way_back => true, max_pause => '1 s')});
 like($err, qr/ERROR:  57014: live sync did not apply all changes in time/, 'live sync that is behind stops it before the pause');
@@ -156,7 +156,7 @@ my $cancelling = HostileRedis->new($redis->port, sub {
     return undef;
 });
 rows("ALTER SERVER live OPTIONS (SET port '" . $cancelling->port . "')");
-my $told = notices(q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}', no_way_back => true)});
+my $told = notices(q{CALL redis_migrate.cutover('live', 'kill', pattern => 'h:{id}', no_way_back => true, max_pause => '30 s')});
 like($told, qr/h:\{id\} is now in state postgres/, 'a cutover that closes connections');
 is(answer() . $redis->cli('EXISTS', 'h:waiting'), 'closed0', 'has closed that of the client, whose write has not come');
 unlike($told, qr/ERROR/, 'and nobody is told otherwise');

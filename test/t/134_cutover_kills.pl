@@ -30,7 +30,7 @@ rows(q{
     SELECT redis_migrate.create_migration('other', 'live');
     SELECT redis_migrate.add_mapping('other', 'others', 'o:{id}', 'others', 'SELECT id, value FROM redis_batch', '{id}')});
 
-sub cutover { my ($more) = @_; return "CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', force => true" . ($more // '') . ')'; }
+sub cutover { my ($more) = @_; return "CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', force => true, max_pause => '10 s'" . ($more // '') . ')'; }
 sub last_cutover { my ($columns) = @_; return rows("SELECT $columns FROM redis_migrate.cutovers ORDER BY cutover_id DESC LIMIT 1"); }
 sub state_now { return rows(q{SELECT state FROM redis_migrate.families WHERE pattern = 's:{id}'}); }
 sub can_write { return (eval { $redis->cli('--user', 'app', '--pass', 'app', '--no-auth-warning', 'SET', 's:probe', '1') } // '') eq 'OK'; }
@@ -93,7 +93,7 @@ for my $what ('PostgreSQL', 'Redis', 'the session')
 {
     for my $step ('pausing', 'waiting', 'comparing', 'fencing', 'committing', 'resuming')
     {
-        end_at($what, $step, cutover(q{, max_pause => '3 s'}));
+        end_at($what, $step, cutover());
         # With Redis gone after the last look at it, the session goes on, and commits.
         is(state_now(), $what eq 'Redis' && $step eq 'resuming' ? 'postgres' : 'redis', "$what at $step: what was not committed is undone");
         rows(q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'redis')});
@@ -108,7 +108,7 @@ for my $end ((map { [ 'a cancel', $_ ] } 'pausing', 'waiting', 'comparing', 'fen
 {
     my ($what, $step) = @$end;
     follows();
-    end_at($what, $step, cutover(q{, max_pause => '3 s'}));
+    end_at($what, $step, cutover());
     is(state_now() . $redis->cli('ACL', 'LIST'), "redis$rules", "$what at $step undoes it");
     ok(can_write(), 'writers go on');
 }
@@ -119,7 +119,7 @@ is(state_now() . $redis->cli('ACL', 'LIST'), "redis$rules", 'undoes it, too');
 # While it is being undone: the tables are not as Redis.
 follows();
 rows(q{UPDATE strings SET value = value || '?'});
-end_at('the session', 'the end', cutover(q{, max_pause => '3 s', no_way_back => true}));
+end_at('the session', 'the end', cutover(', no_way_back => true'));
 is(last_cutover('state') . state_now() . $redis->cli('ACL', 'LIST'), "undoneredis$rules", 'the session while it undoes: it is undone');
 rows(q{UPDATE strings SET value = left(value, -1)});
 
@@ -127,7 +127,7 @@ rows(q{UPDATE strings SET value = left(value, -1)});
 for my $what ('the session', 'the postmaster')
 {
     follows();
-    end_at($what, 'the end', cutover(q{, max_pause => '3 s'}));
+    end_at($what, 'the end', cutover());
     is(last_cutover('state') . state_now(), 'completedpostgres', "$what at the end: what was committed is completed");
     ok(!can_write(), 'and the fence stays');
     follows();

@@ -28,7 +28,7 @@ rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
 sub as_app { my (@command) = @_; return eval { $redis->cli('--user', 'app', '--pass', 'app', '--no-auth-warning', @command) } // $@; }
 
 # Nobody is fenced: the application goes on writing.
-like(notices(q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}')}), qr/s:\{id\} is now in state postgres/, 'cutover');
+like(notices(q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', max_pause => '30 s')}), qr/s:\{id\} is now in state postgres/, 'cutover');
 rows(q{UPDATE strings SET value = 'mine'});
 is(as_app('SET', 's:a', 'late'), 'OK', 'a late write');
 is(as_app('SET', 's:a', 'later'), 'OK', 'and another');
@@ -59,6 +59,7 @@ wait_until('clients of groups to be named', sub { print $cli "SET s:d late\n"; s
 is(rows(q{SELECT count(*), bool_or(username = 'app') FROM redis_migrate.late_writers}), '1000|t', 'those that were seen last are kept');
 is(rows(q{SELECT count(*) FROM redis_migrate.late_writers WHERE command = 'select'}), '0', 'clients that have not written are not named');
 close $_ for values %cli;
+is(wait_for($node), '', 'live sync');
 
 # They keep the family from being done, and from going back.
 my $done = q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'done')};
@@ -71,7 +72,7 @@ rows(q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'redis')});
 # Back, without a reverse feed.
 $redis->cli_lines("SET s:a 1\nSET s:b 2\nSET s:c 3\nSET s:d 4\nDEL s:new s:jobs\n");
 is(wait_for($node) . differences($node, $redis), '', 'live sync');
-my $cutover = q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', force => true)};
+my $cutover = q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', max_pause => '30 s', force => true)};
 is(sql_error($node, $cutover), '', 'cutover with a fence');
 like(as_app('SET', 's:a', '2'), qr/NOPERM/, 'writers are fenced');
 like(sql_error($node, q{CALL redis_migrate.cutback('live')}), qr/ERROR:  55000: family h:\{id\} of migration "live" is in state redis/, 'only families of PostgreSQL are given back');
@@ -113,7 +114,7 @@ is(as_app('APPEND', 's:a', '!'), '14', 'the application goes on there');
 is(as_app('INCR', 's:n500'), '501', 'with the values of PostgreSQL');
 # Redis is written to by nobody else from now on, also if it seems to have lost what the feed has written.
 sub watches { return $redis->cli('INFO', 'commandstats') =~ /cmdstat_watch:calls=(\d+)/ ? $1 : 0; }
-my $held_sync = hold_worker($node, 'migration');
+my $held_sync = hold_worker($node, 'migration', idle => 1);
 is(as_app('SET', 's:fresh', '1'), 'OK', 'live sync has not come to the newest');
 $redis->cli('DEL', 'redis_migrate:position:{live}');
 my $watches = watches();
@@ -150,7 +151,7 @@ $redis->cli('SET', 'hits:home', 5);
 rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 like(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'hits:{page}', to_state => 'both', no_way_back => true, verified_within => '0')}), qr/mappings "hits" may be of counters/, 'a counter is not readable on both sides');
-is(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 'h:{id}', users => '{app}', to_state => 'both', no_way_back => true, force => true)}), '', 'others are');
+is(sql_error($node, q{CALL redis_migrate.cutover('live', 'acl', pattern => 'h:{id}', users => '{app}', to_state => 'both', no_way_back => true, max_pause => '30 s', force => true)}), '', 'others are');
 $redis->cli('HSET', 'h:a', 'late', 1);
 is(wait_for($node) . rows(q{SELECT state FROM redis_migrate.families WHERE pattern = 'h:{id}'}), 'both', 'state both');
 is(rows(q{SELECT key, kind FROM redis_migrate.late_writes WHERE settled_at IS NULL AND pattern = 'h:{id}'}), 'h:a|written', 'what is changed in Redis is kept');

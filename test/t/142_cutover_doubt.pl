@@ -38,7 +38,7 @@ rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 my $verify = q{SET client_min_messages = error; CALL redis_migrate.verify('live')};
 rows($verify);
-sub cutover { my ($pattern, $more) = @_; return "CALL redis_migrate.cutover('live', 'acl', pattern => '$pattern', users => '{app}'" . ($more // '') . ')'; }
+sub cutover { my ($pattern, $more) = @_; return "CALL redis_migrate.cutover('live', 'acl', pattern => '$pattern', users => '{app}'" . (($more // '') =~ /max_pause/ ? $more : ", max_pause => '30 s'" . ($more // '')) . ')'; }
 
 # Rows go back to Redis as what it has: not those of this reverse query.
 rows(q{SELECT redis_migrate.set_reverse_query('live', 'hashes', $$SELECT id, 'hash' AS type, fields || '{"g": "2"}' AS value, expires_at FROM redis_rows$$)});
@@ -69,11 +69,11 @@ is(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', di
 
 # Time that is up at the last moment. Meanwhile somebody gives the user other rules.
 my $rules = acl('app');
-rows(q{CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_sleep(1.2); RETURN NULL; END';
+rows(q{CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_sleep(3.2); RETURN NULL; END';
     CREATE TRIGGER late AFTER INSERT ON redis_migrate.family_change FOR EACH ROW WHEN (NEW.state = 'postgres') EXECUTE FUNCTION late()});
-like(sql_error($node, cutover('s:{id}', q{, max_pause => '1 s'})), qr/ERROR:  57014: the cutover took longer than writes can be held back, 1000 ms/, 'a commit that would come too late is none');
+like(sql_error($node, cutover('s:{id}', q{, max_pause => '3 s'})), qr/ERROR:  57014: the cutover took longer than writes can be held back, 3000 ms/, 'a commit that would come too late is none');
 is(state_of('s:{id}') . acl('app'), "redis$rules", 'and is undone');
-my $slow = start_sql($node, cutover('s:{id}', q{, max_pause => '1 s'}), name => 'slow');
+my $slow = start_sql($node, cutover('s:{id}', q{, max_pause => '3 s'}), name => 'slow');
 wait_until('the fence', sub { acl('app') ne $rules });
 $redis->cli('ACL', 'SETUSER', 'app', '-@all', '+@read');
 my $changed = acl('app');
@@ -158,9 +158,9 @@ $redis->cli('DEL', 'other');
 
 # A write that live sync has not come to when the cutback begins. It is seen before anything is given back.
 is(sql_error($node, cutover('s:{id}') =~ s/'acl'(.*), users => '\{app\}'/'confirmed'$1/r), '', 'cutover without a fence');
-my $held = hold_worker($node, 'migration');
+my $held = hold_worker($node, 'migration', idle => 1);
 $redis->cli('SET', 's:7', 'late');
-like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true, max_wait => '500 ms')}), qr/ERROR:  57014: live sync did not apply all changes in time/, 'a cutback waits for live sync');
+like(sql_error($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true, max_wait => '2 s')}), qr/ERROR:  57014: live sync did not apply all changes in time/, 'a cutback waits for live sync');
 my $waiting = start_sql($node, q{CALL redis_migrate.cutback('live', pattern => 's:{id}', discard_changes => true)}, name => 'waiting');
 wait_until('the cutback to wait', sub { last_cutover('state, step') eq 'running|waiting' });
 $held->release;
@@ -219,13 +219,13 @@ $redis->cli('SET', 's:11', '11');
 rows(q{SELECT redis_migrate.stop('live'); SELECT redis_migrate.alter_migration('live', source => 'scan'); SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync by the names of changed keys');
 rows($verify);
-my $link = hold_worker($node, 'replication link');
+my $link = hold_worker($node, 'replication link', idle => 1);
 rows(q{UPDATE redis_migrate.live_link SET doubt = 'a test'});
-like(sql_error($node, cutover('s:{id}', q{, max_pause => '10 s'})), qr/ERROR:  55000: .* cannot be cut over now\nDETAIL:  Because live sync may have missed changes: a test/, 'not while it may have missed changes');
+like(sql_error($node, cutover('s:{id}', q{, max_pause => '30 s'})), qr/ERROR:  55000: .* cannot be cut over now\nDETAIL:  Because live sync may have missed changes: a test/, 'not while it may have missed changes');
 $link->release;
 wait_until('live sync to settle', sub { rows(q{SELECT state FROM redis_migrate.live_sync}) eq 'settled' });
 $redis->cli('SET', 's:12', 'in time');
-is(sql_error($node, cutover('s:{id}', q{, max_pause => '10 s'})), '', 'cutover');
+is(sql_error($node, cutover('s:{id}', q{, max_pause => '30 s'})), '', 'cutover');
 is(state_of('s:{id}') . rows(q{SELECT value FROM strings WHERE id = '12'}), 'postgresin time', 'with the last write');
 # Such live sync takes what the reverse feed deletes for a late deletion. No row is there, either, so that it is settled.
 rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}'); DELETE FROM strings WHERE id = '12'});

@@ -32,7 +32,7 @@ $redis->cli_lines(join '', (map { "SET s:$_ $_\n" } 1 .. 6), "ZADD z:first 1 m\n
 rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
-my $cutover = q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', to_state => 'both', force => true)};
+my $cutover = q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', to_state => 'both', max_pause => '30 s', force => true)};
 is(sql_error($node, $cutover), '', 'cutover');
 my $drain = q{CALL redis_migrate.feed_redis('live', until_drained => true)};
 rows("SELECT redis_migrate.start_reverse('live', 's:{id}')");
@@ -42,7 +42,7 @@ rows($drain);
 rows(q{UPDATE strings SET value = 'x' WHERE id = '1'});
 $redis->cli('CLIENT', 'PAUSE', 30000, 'WRITE');
 my $error;
-cmp_ok(elapsed(sub { $error = sql_error($node, cutback('500 ms')); }), '<', 10, 'a Redis that does not answer is waited for no longer than max_wait');
+cmp_ok(elapsed(sub { $error = sql_error($node, cutback('2 s')); }), '<', 15, 'a Redis that does not answer is waited for no longer than max_wait');
 like($error, qr/ERROR:  57014: the cutback took longer than max_wait/, 'which is an error');
 is(last_cutover('state, step') . fence(), 'undone|draining0', 'and undoes it');
 $redis->cli('CLIENT', 'UNPAUSE');
@@ -52,7 +52,7 @@ is($redis->cli('GET', 's:1'), 'x', 'what it had on its way arrives');
 # Somebody changes the state of another family, and does not commit.
 my $changing = start_sql($node, q{BEGIN; SELECT redis_migrate.set_family_state('live', 't:{id}', 'postgres'); SELECT pg_sleep(60)}, name => 'changing');
 standing('changing', q{wait_event = 'PgSleep'});
-cmp_ok(elapsed(sub { $error = sql_error($node, cutback('500 ms', ', discard_changes => true')); }), '<', 10, 'nor is the lock of the families');
+cmp_ok(elapsed(sub { $error = sql_error($node, cutback('2 s', ', discard_changes => true')); }), '<', 15, 'nor is the lock of the families');
 like($error, qr/ERROR:  (?:55P03|57014)/, 'which is an error');
 is(last_cutover('state') . fence(), 'undone0', 'and undoes it');
 end_of('changing');
@@ -63,7 +63,7 @@ rows(q{UPDATE strings SET expires_at = now() + interval '5000 s' WHERE id = '2'}
 rows($drain);
 my $feed = start_sql($node, q{CALL redis_migrate.feed_redis('live')}, name => 'feed');
 wait_until('the feed', sub { rows(q{SELECT state FROM redis_migrate.reverse_feed}) eq 'running' });
-my $live = hold_worker($node, 'migration');
+my $live = hold_worker($node, 'migration', idle => 1);
 $redis->cli('EXPIRE', 's:2', 50);
 my $back = start_sql($node, cutback('1 minute'), name => 'back');
 wait_until('the cutback to wait for live sync', sub { last_cutover('state, step') eq 'running|waiting' });
@@ -79,7 +79,7 @@ is(last_cutover('state'), 'completed', 'until it is sent');
 cmp_ok($redis->cli('TTL', 's:2'), '>', 1000, 'to Redis');
 
 # A partition was truncated a moment ago, which no trigger tells.
-is(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'p:{id}', no_way_back => true, force => true)}) . sql_error($node, q{SELECT redis_migrate.start_reverse('live', 'p:{id}')}), '', 'cutover');
+is(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 'p:{id}', no_way_back => true, max_pause => '30 s', force => true)}) . sql_error($node, q{SELECT redis_migrate.start_reverse('live', 'p:{id}')}), '', 'cutover');
 rows(q{INSERT INTO parted VALUES ('2', 'x'), ('3', 'x')});
 wait_until('the feed', sub { $redis->cli('EXISTS', 'p:2', 'p:3') == 2 && rows('SELECT count(*) FROM redis_migrate.outbox_gap') eq '0' });
 stop_idle($node, $pid);
@@ -114,7 +114,7 @@ is(last_cutover('state') . $redis->cli('EXISTS', 's:3'), 'completed0', 'a row th
 # Late deletions. Whose rows have expired, or are gone, too, those need no attention. The feed, which settles them as well, stands.
 rows(q{SELECT redis_migrate.unfence('live', 's:{id}')});
 is(wait_for($node) . sql_error($node, $cutover), '', 'cutover');
-rows(q{UPDATE strings SET expires_at = clock_timestamp() + interval '3 s' WHERE id = '4'});
+rows(q{UPDATE strings SET expires_at = clock_timestamp() + interval '8 s' WHERE id = '4'});
 wait_until('the expiry', sub { $redis->cli('TTL', 's:4') > 0 && rows('SELECT count(*) FROM redis_migrate.outbox') eq '0' });
 stop_idle($node, $pid);
 $redis->cli('DEL', 's:5', 's:6');

@@ -27,7 +27,7 @@ $redis->cli_lines(join '', map { "SET s:$_ $_\nHSET p:$_ name n age $_\n" } 1 ..
 rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
-my $cutover = q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', force => true)};
+my $cutover = q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', max_pause => '30 s', force => true)};
 my $cutback = q{CALL redis_migrate.cutback('live', pattern => 's:{id}')};
 is(sql_error($node, $cutover), '', 'cutover');
 rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}')});

@@ -31,7 +31,7 @@ $redis->cli_lines(join '', map { "SET s:$_ $_\n" } 1 .. 30);
 rows(q{SELECT redis_migrate.start('live', live => true, workers => 2)});
 is(wait_for($node), '', 'live sync');
 rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
-is(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', force => true)}), '', 'cutover');
+is(sql_error($node, q{CALL redis_migrate.cutover('live', 'confirmed', pattern => 's:{id}', max_pause => '30 s', force => true)}), '', 'cutover');
 rows(q{SELECT redis_migrate.start_reverse('live', 's:{id}')});
 wait_until('the feed', sub { rows(q{SELECT state FROM redis_migrate.reverse_feeds}) eq 'running' });
 my $feed = hold_worker($node, 'reverse feed', idle => 1);  # which would settle them, too

@@ -24,7 +24,7 @@ rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
 my ($s, $p) = map { ", pattern => '$_:{id}'" } 's', 'p';
-my $cutover = q{CALL redis_migrate.cutover('live', 'confirmed', force => true};
+my $cutover = q{CALL redis_migrate.cutover('live', 'confirmed', max_pause => '30 s', force => true};
 is(sql_error($node, "$cutover$s)") . sql_error($node, "$cutover$p)"), '', 'cutover');
 my $start = q{SELECT redis_migrate.start_reverse('live', 's:{id}'); SELECT redis_migrate.start_reverse('live', 'p:{id}')};
 rows($start);

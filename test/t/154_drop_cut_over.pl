@@ -23,7 +23,7 @@ rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
 sub may_write { return $redis->cli('ACL', 'GETUSER', 'app') =~ /-\@write/ ? 'may not' : 'may'; }
-my $cutover = q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}')};
+my $cutover = q{CALL redis_migrate.cutover('live', 'acl', pattern => 's:{id}', users => '{app}', max_pause => '30 s')};
 my $drop = q{SELECT redis_migrate.drop_migration('live')};
 my $run = q{SELECT state FROM redis_migrate.background_run};
 
@@ -32,7 +32,7 @@ rows(q{CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM
     CREATE CONSTRAINT TRIGGER hold AFTER UPDATE ON redis_migrate.cutover DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.step = 'committing' AND OLD.step <> NEW.step) EXECUTE FUNCTION hold()});
 my $gate = start_sql($node, q{SELECT pg_advisory_lock(77); SELECT pg_sleep(120)}, name => 'gate');
 wait_until('the gate', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'gate' AND wait_event = 'PgSleep'}) eq '1' });
-my $call = start_sql($node, $cutover =~ s/\)$/, max_pause => '30 s')/r, name => 'cutover');
+my $call = start_sql($node, $cutover, name => 'cutover');
 wait_until('the cutover', sub { rows(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'cutover' AND wait_event = 'advisory'}) eq '1' });
 is(may_write(), 'may not', 'a user is fenced');
 like(sql_error($node, $drop), qr/ERROR:  55006: another session cuts migration "live" over/, 'no drop meanwhile');

@@ -28,7 +28,7 @@ $redis->cli_lines("SET s:1 1\nSET m:1 1\n");
 rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
-is(sql_error($node, "CALL redis_migrate.cutover('live', 'acl', users => '{app}', force => true, pattern => '$_:{id}')"), '', "cutover of $_") for 's', 'm';
+is(sql_error($node, "CALL redis_migrate.cutover('live', 'acl', users => '{app}', max_pause => '30 s', force => true, pattern => '$_:{id}')"), '', "cutover of $_") for 's', 'm';
 my ($s, $m) = map { "SELECT redis_migrate.start_reverse('live', '$_:{id}')" } 's', 'm';
 rows("$s; $m");
 my %id = map { $_ => rows("SELECT mapping_id FROM redis_migrate.mapping WHERE mapping = '$_'") } 'strings', 'more';

@@ -33,7 +33,7 @@ rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 rows(q{SELECT redis_migrate.start_reverse('live')});
 rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
-rows(qq{SET client_min_messages = error; CALL redis_migrate.cutover('live', 'confirmed', pattern => '$_')}) for 'a:{id}', 'h:{id}';
+rows(qq{SET client_min_messages = error; CALL redis_migrate.cutover('live', 'confirmed', pattern => '$_', max_pause => '30 s')}) for 'a:{id}', 'h:{id}';
 
 # A Redis that comes back without its keys, before the feed has sent anything.
 cli('EVAL', q{return redis.call('DEL', unpack(redis.call('KEYS', 'c:*')))}, '0');

@@ -118,7 +118,7 @@ sql(q{CREATE TABLE scans AS SELECT relname, seq_scan, idx_scan FROM pg_stat_user
 
 # The cutover says what has no way back.
 sql(q{SET client_min_messages = error; CALL redis_migrate.verify('shop')});
-my $said = notices(q{CALL redis_migrate.cutover('shop', 'confirmed', force => true)});
+my $said = notices(q{CALL redis_migrate.cutover('shop', 'confirmed', max_pause => '30 s', force => true)});
 like($said, qr/WARNING:  rows that are inserted after the cutover will have no way back, of mappings .*"sessions"/, 'the cutover tells it before');
 is(sql(q{SELECT string_agg(DISTINCT state, ' ') FROM redis_migrate.families WHERE migration = 'shop'}), 'postgres', 'cutover') or diag $said;
 like(notices(q{SELECT redis_migrate.start_reverse('shop')}), qr/NOTICE:  rows that are inserted here do not go to Redis, of mappings .*\nDETAIL:  The ledger names the keys of rows that came from Redis\./, 'so does start_reverse');
@@ -165,7 +165,7 @@ is(sql_error($node, q{CALL redis_migrate.wait_for('shop', '50 s')}) . sql(q{SELE
 $redis->cli_lines("SELECT 3\nHSET person:2 name third\n"); $want{'3 person:2'} = 'third/-';
 is(sql_error($node, q{CALL redis_migrate.wait_for('shop', '50 s')}) . sql(q{SELECT name FROM people WHERE id = 2}), 'third', 'and gives a row to the key that is there');
 sql(q{SET client_min_messages = error; CALL redis_migrate.verify('shop')});
-$said = notices(q{CALL redis_migrate.cutover('shop', 'confirmed', force => true)});
+$said = notices(q{CALL redis_migrate.cutover('shop', 'confirmed', max_pause => '30 s', force => true)});
 is(sql(q{SELECT string_agg(DISTINCT state, ' ') FROM redis_migrate.families WHERE migration = 'shop'}), 'postgres', 'another cutover') or diag $said;
 
 # Rows without a name: inserted ones, and those whose key columns change.
