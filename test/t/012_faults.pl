@@ -215,8 +215,9 @@ $loading->cli('SELECT', '0');
 $loading->cli('SAVE');
 migration('loading', $loading->port);
 $loading->kill9;
-$loading->{args}[1] = '300';  # microseconds for each key
-$call = start_sql($node, q{SELECT pg_sleep(0.7);
+$loading->{args}[1] = '500';  # microseconds for each key
+my $ping = 'redis-cli -s ' . $loading->socket . ' PING 2>/dev/null';
+$call = start_sql($node, qq{\\! timeout 60 sh -c 'until $ping | grep -q LOADING; do sleep 0.02; done'
     SELECT check_name, status FROM redis_migrate.preflight('loading') WHERE check_name = 'loading';
     CALL redis_migrate.run('loading');}, name => 'loading');
 $loading->start;  # returns when everything is loaded

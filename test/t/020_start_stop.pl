@@ -71,7 +71,7 @@ for my $call (q{redis_migrate.start('shop')}, q{redis_migrate.stop('shop')})
 {
     like(sql_error($node, "SELECT $call", extra_params => [ '-U', 'other' ]), qr/ERROR:  42501: must be owner of migration "shop"/, "$call is for the owner");
 }
-my $waited = sql_error($node, q{SET client_min_messages = notice; SET pg_redis_migrate.progress_interval = '1s'; CALL redis_migrate.wait_for('shop', '1100 ms')});
+my $waited = sql_error($node, q{SET client_min_messages = notice; SET pg_redis_migrate.progress_interval = '1s'; CALL redis_migrate.wait_for('shop', '3 s')});
 like($waited, qr/ERROR:  57014: migration "shop" is still running\nDETAIL:  Its state is "running"/, 'wait_for ends with its time');
 like($waited, qr/NOTICE:  00000: run \d+: 0 of about ${\KEYS} keys, 0\.0 %/, 'and tells the progress meanwhile');
 my $create = elapsed(sub { $node->safe_psql('postgres', 'CREATE DATABASE aside') });

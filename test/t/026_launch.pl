@@ -24,9 +24,9 @@ for my $preload (0, 1)
 
     # No more processes for the postmaster's user: fork fails. The starter checks that itself before it commits: after
     # that others claim places for the run.
-    my $call = start_sql($node, q{SELECT pg_sleep(2); BEGIN; SELECT redis_migrate.start('shop');
+    my $call = start_sql($node, q{SELECT pg_sleep(4); BEGIN; SELECT redis_migrate.start('shop');
         SELECT 'claims: ' || count(*) FROM redis_migrate.worker_slots() WHERE kind = 'migration'; COMMIT; SELECT pg_sleep(1);}, name => 'starter');
-    wait_until('the session', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'starter' AND query LIKE '%pg_sleep(2)%'}) == 1 });
+    wait_until('the session', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'starter' AND query LIKE '%pg_sleep(4)%'}) == 1 });
     PostgreSQL::Test::Utils::system_or_bail('prlimit', '--pid', $postmaster, '--nproc=1:');
     wait_until('the fork fails', sub { PostgreSQL::Test::Utils::slurp_file($node->logfile) =~ /could not fork (?:background )?worker process/ });
     my ($hard) = qx(prlimit --pid $postmaster --nproc --noheadings --output HARD) =~ /(\S+)/;

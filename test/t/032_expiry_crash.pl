@@ -21,8 +21,8 @@ sql('CREATE TABLE by_pages (id int PRIMARY KEY, expires_at timestamptz NOT NULL,
     "INSERT INTO by_pages SELECT g, now() + interval '1 day' * CASE WHEN g % 2 = 0 THEN 1 ELSE -1 END, repeat('x', 100) FROM generate_series(1, 120000) AS g",
     "INSERT INTO by_index SELECT g, now() + interval '1 day' * CASE WHEN g <= 3000 THEN -1 ELSE 1 END, repeat('x', 100) FROM generate_series(1, 120000) AS g",
     'CREATE INDEX ON by_pages (expires_at)', 'CREATE INDEX ON by_index (expires_at)',
-    q{SELECT redis_migrate.add_expiry('by_pages', 'expires_at', batch_time => '5 ms', max_rate => 20000)},
-    q{SELECT redis_migrate.add_expiry('by_index', 'expires_at', batch_time => '1 ms', max_rate => 1000)});
+    q{SELECT redis_migrate.add_expiry('by_pages', 'expires_at', batch_time => '5 ms', max_rate => 8000)},
+    q{SELECT redis_migrate.add_expiry('by_index', 'expires_at', batch_time => '1 ms', max_rate => 400)});
 my $alive = sql(q{SELECT md5(string_agg(id::text, ',' ORDER BY id)) FROM by_pages WHERE expires_at > now()});
 
 my %expired = (by_pages => EXPIRED, by_index => 3000);
@@ -51,7 +51,7 @@ for my $table ('by_pages', 'by_index')
     sql("CALL redis_migrate.sweep('$table')");
     is(sql("SELECT count(*) FROM $table WHERE expires_at < now()"), '0', "$table: the next sweeps remove the rest");
     is(stats($table, 'rows_deleted'), $expired{$table}, "$table: each row is counted once");
-    sql('UPDATE redis_migrate.expiry_policy SET max_rate = 1000');
+    sql('UPDATE redis_migrate.expiry_policy SET max_rate = 400');
 }
 is(sql(q{SELECT md5(string_agg(id::text, ',' ORDER BY id)) FROM by_pages}), $alive, 'nothing that has not expired is gone');
 is(sql('SELECT count(*) FROM by_index'), 117_000, 'from neither table');

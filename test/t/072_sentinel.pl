@@ -61,7 +61,7 @@ is(missing(), 0, 'and reads it');
 $node->safe_psql('postgres', q{ALTER SERVER shop OPTIONS (DROP read_from)});
 
 # The master dies in the middle of a run.
-$node->safe_psql('postgres', q{TRUNCATE item; ALTER SERVER shop OPTIONS (ADD max_rate '3000')});
+$node->safe_psql('postgres', q{TRUNCATE item; ALTER SERVER shop OPTIONS (ADD max_rate '1500')});
 my $call = start_sql($node, q{CALL redis_migrate.run('shop');});
 wait_until('the first batches', sub { $node->safe_psql('postgres', 'SELECT count(*) FROM item') > 0 });
 $master->kill9;

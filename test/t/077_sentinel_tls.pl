@@ -80,7 +80,7 @@ $node->safe_psql('postgres', qq{ALTER USER MAPPING FOR CURRENT_USER SERVER shop 
 # A replica on request.
 alter(q{ADD read_from 'replica'});
 like(reachable(), qr/^ok: connected to 127\.0\.0\.1:$replica->{tls_port}, TLSv1\.[23]/, 'a replica is found and reached over TLS');
-alter(q{DROP read_from, ADD max_rate '3000'});
+alter(q{DROP read_from, ADD max_rate '1500'});
 
 # The master dies in the middle of a run.
 $node->safe_psql('postgres', 'TRUNCATE item');

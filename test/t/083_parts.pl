@@ -78,7 +78,7 @@ for my $migration (qw(shop file))
     for my $workers (1, 2, 4)
     {
         # Whoever has finished takes a part that nobody has begun: slow enough for every worker to have started.
-        pace($workers == 1 ? 0 : 0.03);
+        pace($workers == 1 ? 0 : 0.1);
         sql(qq{TRUNCATE $migration; CALL redis_migrate.run('$migration', workers => $workers)});
         pace(0);
         is_whole($migration, "$migration, $workers workers");
@@ -133,7 +133,7 @@ is(parts('count(*)'), $old ? 0 : 2, 'a role without LOGIN: its parts');
 is(last_run($node, 'clerk', 'state, migrated'), 'completed|6000', 'a role without LOGIN: all keys');
 
 # Cancel ends all of them, and the next run goes on.
-pace(0.05);
+pace(0.15);
 for my $migration (qw(shop file))
 {
     sql("TRUNCATE $migration");
@@ -149,12 +149,12 @@ for my $migration (qw(shop file))
     like(said("CALL redis_migrate.run('$migration', workers => 1)"), qr/resuming run/, "$migration: resumed");
     is_whole($migration, "$migration, after cancel");
     is(parts('count(*), min(readers)'), $migration eq 'shop' ? '4|1' : '3|1', "$migration, after cancel: the division stays");
-    pace(0.05);
+    pace(0.15);
 }
 
 # Another process of Redis has other hashes: what was read in parts is read again, once.
 $redis->cli('SAVE');
-pace(0.05);
+pace(0.15);
 sql('TRUNCATE shop');
 my $restarted = start_sql($node, q{CALL redis_migrate.run('shop', workers => 4)}, name => 'call');
 wait_until('four readers', sub { parts('count(DISTINCT pid)', 'read > 0 AND NOT done') == 4 });
@@ -242,7 +242,7 @@ like(($call->finish)[1] . PostgreSQL::Test::Utils::slurp_file($node->logfile), q
 is_whole('file', 'after a worker was terminated');
 
 # If the session that leads ends, so do the processes beside it.
-pace(0.05);
+pace(0.15);
 sql('TRUNCATE shop');
 $call = start_sql($node, q{CALL redis_migrate.run('shop', workers => 3)}, name => 'call');
 wait_until('three readers', sub { parts('count(DISTINCT pid)', 'read > 0 AND NOT done') == 3 });
@@ -299,7 +299,7 @@ for my $round (1 .. 8)
     my $migration = $round % 2 ? 'file' : 'shop';
     my $kind = $round % 4 < 2 ? 'migration part' : 'migration';
     my $signal = $round > 4 ? 'KILL' : 'TERM';
-    pace(0.02);
+    pace(0.1);
     sql(qq{TRUNCATE $migration; SELECT redis_migrate.start('$migration', workers => 3)});
     wait_until('workers', sub { sql(q{SELECT count(*) FROM redis_migrate.workers WHERE kind LIKE 'migration%' AND pid IS NOT NULL}) == 3 });
     usleep(rand(400_000));
@@ -397,7 +397,7 @@ for my $stranger (sort keys %strangers)
 # Processes, PostgreSQL and Redis end at random moments.
 for my $what ('a process beside the leader', 'the leader', 'the postmaster', 'Redis')
 {
-    pace(0.3);
+    pace(0.6);
     define($port);
     sql(q{SELECT redis_migrate.start('mixed', workers => 3)});
     wait_until('workers', sub { parts('count(DISTINCT pid)') == 3 });

@@ -34,12 +34,11 @@ my $lock = start_sql($node, 'BEGIN; LOCK TABLE strings IN SHARE ROW EXCLUSIVE MO
 wait_until('the table is locked', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE mode = 'ShareRowExclusiveLock' AND granted}) ne '0' });
 $master->cli_lines("SET s:other y\n");
 wait_until('a batch waits for the lock', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE NOT granted}) ne '0' });
-$master->cli_lines("PEXPIRE s:session 700\nSET s:last 2\n");
+$master->cli_lines("PEXPIRE s:session 4000\nSET s:last 2\n");
 caught_up(2);
 $proxy->tell('hold');
 is($master->cli('PERSIST', 's:session'), '1', 'the master prolongs a key just before it expires');
-sleep 1;
-is($replica->cli('GET', 's:session'), '', 'its replica, which has not heard of it, has it no more');
+ok(wait_until('its expiry', sub { $replica->cli('GET', 's:session') eq '' }), 'its replica, which has not heard of it, has it no more');
 $node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'lock'});
 $lock->finish;
 wait_until('the batch is stored', sub { $node->safe_psql('postgres', q{SELECT value FROM strings WHERE id = 'last'}) eq '2' });

@@ -29,7 +29,7 @@ sub runs { return $node->safe_psql('postgres', 'SELECT count(*) FROM redis_migra
 # FLUSHALL in the middle of the snapshot.
 sub fill_strings { $redis->cli_lines(join '', map { "SET s:f$_ " . (join '', map { sprintf '%08x', rand 2**32 } 1 .. 25) . "\n" } 1 .. 5000); return; }
 fill_strings();
-$proxy->tell('rate 300000');
+$proxy->tell('rate 150000');
 $node->safe_psql('postgres', q{SELECT redis_migrate.start('live', live => true)});
 wait_until('the snapshot', sub { live($node, 'state') eq 'snapshot' && $redis->cli('INFO', 'persistence') =~ /rdb_bgsave_in_progress:0/ });
 $redis->cli_lines("FLUSHALL\nSET s:new x\n" . load_commands(200, KEYS));

@@ -107,7 +107,7 @@ cli('SET session:1 redis'); cli('SET session:new n');
 my $sent = sql(q{SELECT sent FROM redis_migrate.reverse_feeds});
 sql(q{CALL redis_migrate.run('shop', mapping => 'sessions')});
 is(sql(q{SELECT data FROM sessions WHERE id IN ('1', 'new') ORDER BY id}), "redis\nn", 'a run stores what Redis has');
-sql(q{INSERT INTO sessions VALUES ('old', 'x', now() + interval '1 second')});
+sql(q{INSERT INTO sessions VALUES ('old', 'x', now() + interval '5 seconds')});
 drained('a row that expires');
 sql(q{SELECT redis_migrate.add_expiry('sessions', 'expires_at')});
 wait_until('a sweep has removed it', sub { $node->psql('postgres', q{CALL redis_migrate.sweep('sessions')}); sql(q{SELECT count(*) FROM sessions WHERE id = 'old'}) eq '0' });

@@ -83,10 +83,10 @@ is(restore(q{'spare', source => 'rejects'}) . counts(), 'completed|11|11|0|0|0|0
 is($spare->cli('GET', 'counter:20'), '200', 'as they were');
 is($spare->cli('EXISTS', 'counter:5'), '0', 'and nothing else');
 $redis->cli('SET', 'counter:20', '5');
-$redis->cli('SET', 'brief', 'x', 'PX', '1500');
+$redis->cli('SET', 'brief', 'x', 'PX', '6000');
 rows(q{CALL redis_migrate.run('shop')});
 is(restore(q{'limited', source => 'rejects'}) . counts(), 'completed|10|10|0|0|0|10', 'only those that are open');
-sleep 2;
+wait_until('its expiry', sub { $redis->cli('EXISTS', 'brief') eq '0' });
 is(restore(q{'spare', pattern => 'brief'}) . counts(), 'completed|1|0|0|1|0|0', 'a key that has expired stays away');
 
 # A payload that nobody can read costs itself alone.
@@ -98,7 +98,7 @@ is(rows("SELECT outcome, reason, keys FROM redis_migrate.restore_counts WHERE re
 
 # Cancelled, with a ceiling; then continued. No transaction waits meanwhile.
 $spare->cli('FLUSHALL');
-rows(q{ALTER SERVER spare OPTIONS (ADD max_rate '1000'); ALTER SYSTEM SET pg_redis_migrate.batch_rows = 100; SELECT pg_reload_conf()});
+rows(q{ALTER SERVER spare OPTIONS (ADD max_rate '250'); ALTER SYSTEM SET pg_redis_migrate.batch_rows = 100; SELECT pg_reload_conf()});
 my $slow = start_sql($node, q{CALL redis_migrate.restore('shop', 'spare')}, name => 'slow');
 wait_until('some batches', sub { rows("SELECT keys > 200 FROM redis_migrate.restores WHERE restore_id = $last AND state = 'running'") eq 't' });
 # A look may meet it between two waits.
@@ -118,11 +118,11 @@ cmp_ok($done, '<', $keys, 'it had not been through');
 cmp_ok($exists, '<=', 100, 'but for one batch, nothing is written twice');
 
 # The server goes away and comes back in the middle.
-rows(q{ALTER SERVER spare OPTIONS (ADD max_rate '1000')});
+rows(q{ALTER SERVER spare OPTIONS (ADD max_rate '250')});
 my $patient = start_sql($node, q{CALL redis_migrate.restore('shop', 'spare', pattern => 'many:*', replace => true)});
 wait_until('some batches', sub { rows("SELECT keys > 200 FROM redis_migrate.restores WHERE restore_id = $last AND state = 'running'") eq 't' });
 $spare->kill9;
-sleep 4;  # an outage is told of after a second, at the next attempt
+wait_until('a word', sub { ($patient->output)[1] =~ /WARNING/ });  # after a second, at the next attempt
 $spare->start;
 my ($out, $err) = $patient->finish;
 rows(q{ALTER SERVER spare OPTIONS (DROP max_rate)});

@@ -70,7 +70,7 @@ sub is_same
         for my $workers (1, 3)
         {
             sql("TRUNCATE $name");
-            my $pace = $workers > 1 && !$options{alone} ? 'SET app.pace = 0.03;' : '';  # so that workers have started before all is read
+            my $pace = $workers > 1 && !$options{alone} ? 'SET app.pace = 0.05;' : '';  # so that workers have started before all is read
             my $said = said("$pace $session; CALL redis_migrate.run('$name', workers => $workers); CALL redis_migrate.verify('$name', workers => $workers);",
                 extra_params => $options{user} ? [ '-U', $options{user} ] : []);
             like($said, qr/^(?:(?!is read by one process).)*\z/s, "$when, $name: by $workers") if !$options{alone};

@@ -85,7 +85,7 @@ sub start_sentinels
         my $lines = ($certificates ? "port 0\ntls-port $port\n" : "port $port\n") . (join '', map { "$_ $tls{$_}\n" } sort keys %tls)
           . "bind 127.0.0.1\ndir $directory\nlogfile $directory/sentinel.log\n"
           . "sentinel monitor $name 127.0.0.1 " . ($certificates ? $master->{tls_port} : $master->port) . " $quorum\n"
-          . "sentinel down-after-milliseconds $name 400\nsentinel failover-timeout $name 4000\n";
+          . "sentinel down-after-milliseconds $name 1500\nsentinel failover-timeout $name 4000\n";
         $lines .= "requirepass $options{password}\nsentinel sentinel-pass $options{password}\n" if defined $options{password};
         append_to_file("$directory/sentinel.conf", $lines);
         my $pid = fork() // die "fork: $!\n";
