@@ -118,7 +118,8 @@ $node->safe_psql('postgres', q{
     END $$});
 my $go = start_sql($node, q{SELECT pg_advisory_lock(1); SELECT pg_sleep(3600);}, name => 'go');
 wait_until('the signal', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'}) == 1 });
-my @storm = map { start_sql($node, 'SELECT storm();') } 1 .. CONNECTIONS;
+my @storm = map { start_sql($node, 'SELECT storm();', name => 'storm') } 1 .. CONNECTIONS;
+wait_until('the storm', sub { $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'storm' AND query = 'SELECT storm();'}) == CONNECTIONS });
 for my $round (1 .. 20)
 {
     $node->safe_psql('postgres', qq{

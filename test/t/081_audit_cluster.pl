@@ -190,8 +190,8 @@ cmp_ok($after - $before, '<', 131072, 'do not take much memory') or diag(audits(
 my $id = audits('audit_id');
 kill 'STOP', $masters[0]{node}->pid;
 $call = start_sql($node, q{CALL redis_migrate.audit('shop');}, name => 'silent');
-wait_until('the audit waits', sub { sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'silent' AND wait_event_type = 'Extension'}) });
-is(sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'silent' AND backend_xid IS NULL AND backend_xmin IS NULL}), 1, 'no transaction id and no snapshot while waiting');
+ok(wait_until('the audit waits', sub { sql(q{SELECT count(*) FROM pg_stat_activity WHERE application_name = 'silent' AND wait_event_type = 'Extension' AND backend_xid IS NULL AND backend_xmin IS NULL}) == 1 }),
+    'no transaction id and no snapshot while waiting');
 my $seconds = elapsed(sub {
     sql(q{SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'silent' AND query LIKE 'CALL%'});
     $call->finish; });

@@ -161,6 +161,7 @@ each_case('reverse feeds', sub {
     is_fed();
 }, [ 'WATCH', 0 ], [ 'GET', 0 ], [ 'MULTI', 0 ], [ 'MULTI', 1 ], [ 'SET', 0 ], [ 'SET', 2 ], [ 'UNLINK', 0 ], [ 'EXEC', 1, 4 ], [ 'SELECT', 1 ]);
 # Live sync cannot tell whose writes without MULTI are.
+is(wait_for($node), '', 'live sync');
 rows(q{SELECT redis_migrate.settle_late_writes('live')});
 
 each_case('cutbacks', sub {

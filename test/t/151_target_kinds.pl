@@ -98,6 +98,7 @@ for my $table (@kinds)
 }
 my $publisher = $node->connstr . ' dbname=postgres';
 $subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION all_of_them CONNECTION '$publisher' PUBLICATION " . join(', ', map { "of_$_" } @published));
+$subscriber->wait_for_subscription_sync($node, 'all_of_them');
 
 # Images of rows, whatever their types think of equality.
 sub rows_of { my ($table) = @_; return "SELECT $table.*::text COLLATE \"C\" AS r FROM $table"; }

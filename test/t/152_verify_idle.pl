@@ -26,10 +26,11 @@ is(wait_for($node, 'shop'), '', 'it follows');
 my $applier = hold_worker($node, 'migration');
 $cluster->set(map { ("k:$_" => "changed $_") } 1 .. 1000);
 $_->{node}->cli('CONFIG', 'SET', 'timeout', '1') for $cluster->masters;
+$_->{node}->cli('CONFIG', 'RESETSTAT') for $cluster->masters;
 my $verify = start_sql($node, q{CALL redis_migrate.verify('shop', source => 'scan', workers => 1)}, name => 'verify');
 # Who scans, waits, and is then closed.
 sub scans { return scalar grep { /cmd=scan/ } map { split /\n/, $_->{node}->cli('CLIENT', 'LIST') } $cluster->masters; }
-wait_until('it reads keys', sub { scans() > 0 });
+wait_until('it has read keys of all', sub { 3 == grep { $_->{node}->cli('INFO', 'commandstats') =~ /cmdstat_scan:/ } $cluster->masters });
 wait_until('its links are closed', sub { $verify->running && scans() == 0 && sql(q{SELECT wait_event_type FROM pg_stat_activity WHERE application_name = 'verify'}) eq 'Extension' });
 usleep(500_000);
 is($verify->running . ' ' . scans(), '1 0', 'the verification waits, without links');
