@@ -303,7 +303,7 @@ sub stop_idle
         return 0; });
 }
 
-sub wait_for { my ($node, $migration) = @_; $migration //= 'live'; return sql_error($node, qq{CALL redis_migrate.wait_for('$migration', '50 s')}); }
+sub wait_for { my ($node, $migration) = @_; $migration //= 'live'; return sql_error($node, qq{CALL redis_migrate.wait_for('$migration', '$PostgreSQL::Test::Utils::timeout_default s')}); }
 
 package PrmLive::Held;
 

@@ -66,12 +66,12 @@ sub sessions_over
         $node->safe_psql('postgres', q{SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()}) eq '0' });
 }
 
-# Polls until the condition holds; dies after a minute. A look by psql takes as much of a core as the pause before it is
-# long, from what is waited for: later ones come less often.
+# Polls until the condition holds; dies after as many seconds as PostgreSQL's own tests wait, PG_TEST_TIMEOUT_DEFAULT. A look
+# by psql takes as much of a core as the pause before it is long, from what is waited for: later ones come less often.
 sub wait_until
 {
     my ($what, $condition) = @_;
-    my $end = time + 60;
+    my $end = time + $PostgreSQL::Test::Utils::timeout_default;
     for (my $pause = 10_000; time < $end; $pause = $pause * 1.2 > 50_000 ? 50_000 : $pause * 1.2)
     {
         return 1 if $condition->();
