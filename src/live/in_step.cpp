@@ -80,6 +80,7 @@ void InStep::HastenUpTo(int link, int64 offset) const {
 // Of a run that has ended nothing counts: the next one may begin anew, after an undo for example.
 bool InStep::IsReached() {
   bool is_of_history = true, is_reached = true;
+  is_applied_ = true;
   {
     pg::AsExtensionOwner as_owner;
     // All at once: followers of a cluster hand keys over to each other.
@@ -115,14 +116,14 @@ bool InStep::IsReached() {
       uint64 row = 0;
       while (row < rows.size() && (rows[row].Text(0) != moment.point.id || !rows[row].Bool(1))) ++row;
       if (row == rows.size()) {
-        is_of_history = is_reached = false;
+        is_of_history = is_reached = is_applied_ = false;
         continue;
       }
       int64 const applied = rows[row].Int8(2);
       int64 const furthest = rows[row].Int8(6);
       bool const has_keys = !rows[row].IsNull(3);
       if (applied < static_cast<int64>(moment.point.offset)) {
-        is_reached = false;
+        is_reached = is_applied_ = false;
       } else if (has_keys || furthest > applied) {
         // Keys may show changes after the moment, of transactions that other keys do not show yet: they were
         // read, or are in a share that is further than others. After a fail-over, such changes may never have

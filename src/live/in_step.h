@@ -18,6 +18,9 @@ class InStep {
   // Whether the stream is applied up to that moment, and up to each later state in which a key that changed
   // before it has been read. Commits. Errors: as above.
   bool IsReached();
+  // Whether, when that was asked, the stream was applied up to that moment: if so, IsReached waits for single
+  // keys alone.
+  bool is_applied() const { return is_applied_; }
 
  private:
   void ReadServer();
@@ -37,6 +40,7 @@ class InStep {
 
   std::vector<Moment> moments_;
   int64 asked_ms_ = 0;
+  bool is_applied_ = false;
 };
 
 }  // namespace prm

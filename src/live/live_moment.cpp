@@ -19,4 +19,6 @@ LiveMoment::LiveMoment(const std::string &migration, const std::string &source, 
 
 bool LiveMoment::IsReached() { return by_feed_ ? by_feed_->IsReached() : by_stream_->IsReached(); }
 
+bool LiveMoment::IsReachedButForKeys() const { return by_stream_ && by_stream_->is_applied(); }
+
 }  // namespace prm

@@ -18,6 +18,9 @@ class LiveMoment {
 
   // Whether it is reached. Commits. Errors: as above.
   bool IsReached();
+  // Whether, when that was asked, it was only not reached because keys wait to be read again: those of a slot
+  // that is being moved are read when the move has ended.
+  bool IsReachedButForKeys() const;
 
  private:
   std::optional<FeedInStep> by_feed_;

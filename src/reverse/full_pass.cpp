@@ -60,8 +60,10 @@ bool ReverseFeed::MayBegin(Pass &pass) {
       pass.asked_ms = pg::MonotonicMs();
       pass.seen.emplace(migration_, source_, GetUserId());
     }
-    if (!pass.seen->IsReached()) {
-      if (pg::MonotonicMs() - pass.asked_ms >= kPatienceWithLiveMs)
+    bool const is_patient = pg::MonotonicMs() - pass.asked_ms < kPatienceWithLiveMs;
+    // A move of a slot may stand open for long, which is to hold up nothing but the changes of that slot.
+    if (!pass.seen->IsReached() && (is_patient || !pass.seen->IsReachedButForKeys())) {
+      if (!is_patient)
         SetProblem(
             pg::Problem{ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                         "all rows are to be written, but live sync has not seen yet what Redis has: see "

@@ -35,7 +35,8 @@ LOCKTAG ReverseFeedLock(const std::string &migration) {
 
 std::string FeedInstance() { return pg::ThisInstance() + "/" + std::to_string(MyDatabaseId); }
 
-ReverseFeed::ReverseFeed(const Migration &migration) : migration_(migration.name), source_(migration.source), server_(migration.server) {
+ReverseFeed::ReverseFeed(const Migration &migration)
+    : migration_(migration.name), source_(migration.source), server_(migration.server) {
   std::set<int64> installed;
   {
     pg::AsExtensionOwner as_owner;
