@@ -25,6 +25,14 @@ const char *const kIsRedisAgain = R"sql(
                  WHERE c.migration = m.migration AND c.pattern = m.pattern
                      AND c.state IN ('both', 'postgres', 'done'))))sql";
 
+const char *const kFollowsRedis = R"sql(
+    (coalesce((SELECT c.state
+               FROM redis_migrate.family_change AS c
+               WHERE c.migration = m.migration AND c.pattern = m.pattern
+               ORDER BY c.change_id DESC
+               LIMIT 1), 'redis') IN ('redis', 'cutting')
+     AND EXISTS (SELECT FROM redis_migrate.background_run AS b WHERE b.migration = m.migration AND b.live)))sql";
+
 namespace {
 
 // Batches hold it shared, a change of a state exclusively.

@@ -9,6 +9,10 @@ namespace prm {
 // Redis then: whatever would be, Redis may have newer values.
 extern const char *const kIsRedisAgain;
 
+// SQL: whether the family of a mapping m is Redis', and live sync follows it. All rows are not written to
+// Redis then: the application may have written newer values there, or keys that have no rows yet.
+extern const char *const kFollowsRedis;
+
 // The patterns of the families of a migration that belong to PostgreSQL: their rows are the application's.
 // Keeps the states of the migration's families as they are until the end of the transaction. Needs SPI.
 // Errors: 55P03, 40P01, 57014, as for any wait for a lock.

@@ -93,11 +93,11 @@ std::map<size_t, int64> ReadAcknowledged(const std::string &migration, bool is_c
 }  // namespace
 
 // A server that has an older batch than it has acknowledged, or a newer one than there is, has lost what it
-// had, or this server has: only all rows tell. Notes a gap of all mappings then, and writes the positions
-// anew, or some would be found again and again; but nothing while all families are Redis' again. Another
-// process may send batches meanwhile: what is acknowledged is read before the positions, and what is begun
-// after them. Of slots that have had no batch it is enough to know what they have when one is sent. Commits.
-// Returns whether it has found such a slot.
+// had, or this server has: only all rows tell. Notes a gap then of all mappings but those whose families
+// are Redis' and followed, and writes the positions anew, or some would be found again and again; but nothing
+// while all families are Redis' again. Another process may send batches meanwhile: what is acknowledged is
+// read before the positions, and what is begun after them. Of slots that have had no batch it is enough to
+// know what they have when one is sent. Commits. Returns whether it has found such a slot.
 bool NoteLostBatches(const std::string &migration, ReverseSender &sender) {
   redis::Slots needed;
   std::map<size_t, int64> const acknowledged = ReadAcknowledged(migration, sender.is_cluster(), needed);
@@ -136,8 +136,9 @@ bool NoteLostBatches(const std::string &migration, ReverseSender &sender) {
     // Once the positions are written, nothing else tells.
     pg::SetForTransaction("synchronous_commit", "local");
     for (int64 const id : mappings) {
-      Outbox(id).NoteGap(gap);
-      if (!Outbox(id).IsAtRest()) is_at_rest = false;
+      Outbox const outbox(id);
+      if (!outbox.FollowsRedis()) outbox.NoteGap(gap);
+      if (!outbox.IsAtRest()) is_at_rest = false;
     }
   }
   Spi::Commit();

@@ -1,4 +1,5 @@
 // CALL redis_migrate.feed_redis(...): the reverse feed of a migration, in this process.
+#include "mapping/family_state.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
 #include "pg/commit_signal.h"
@@ -60,14 +61,17 @@ Wanted ReadWanted(const std::string &migration) {
   return result;
 }
 
+// But for passes over all rows that wait until their families are PostgreSQL's.
 bool IsDrained(const std::string &migration) {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
-             R"sql(SELECT NOT EXISTS (SELECT FROM redis_migrate.reverse_mapping AS m
+             R"sql(SELECT NOT EXISTS (SELECT FROM redis_migrate.reverse_mapping AS r JOIN redis_migrate.mapping AS m USING (mapping_id)
                                       WHERE m.migration = $1
-                                            AND (m.in_full_pass
-                                                 OR EXISTS (SELECT FROM redis_migrate.outbox AS o WHERE o.mapping_id = m.mapping_id)
-                                                 OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS g WHERE g.mapping_id = m.mapping_id))))sql",
+                                            AND (EXISTS (SELECT FROM redis_migrate.outbox AS o WHERE o.mapping_id = m.mapping_id)
+                                                 OR (r.in_full_pass
+                                                     OR EXISTS (SELECT FROM redis_migrate.outbox_gap AS g WHERE g.mapping_id = m.mapping_id))
+                                                    AND NOT )sql" +
+                 std::string(kFollowsRedis) + "))",
              {SqlParam::Text(migration)})[0]
       .Bool(0);
 }

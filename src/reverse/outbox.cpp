@@ -258,6 +258,15 @@ bool Outbox::IsAtRest() const {
       .Bool(0);
 }
 
+bool Outbox::FollowsRedis() const {
+  pg::AsExtensionOwner as_owner;
+  return Spi::ExecuteKept(
+             "SELECT EXISTS (SELECT FROM redis_migrate.mapping AS m WHERE m.mapping_id = $1 AND " +
+                 std::string(kFollowsRedis) + ")",
+             {SqlParam::Int8(mapping_id_)})[0]
+      .Bool(0);
+}
+
 bool Outbox::ForgetAtRest() const {
   pg::AsExtensionOwner as_owner;
   bool const has_any =

@@ -59,6 +59,9 @@ class Outbox {
   // Redis has what the rows have. The caller keeps the states of the migration's families as they are.
   bool ForgetAtRest() const;
 
+  // Whether the family of the mapping is Redis', and live sync follows it: see kFollowsRedis.
+  bool FollowsRedis() const;
+
   // Whether changes were not noted, because the outbox was full or the target was truncated, or because a
   // pass over all rows that this has led to has not written them all.
   bool NeedsFull() const;

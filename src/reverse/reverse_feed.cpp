@@ -179,8 +179,13 @@ int64 ReverseFeed::SendSome(Fed &fed) {
     throw QueryFault{
         {ERRCODE_PROGRAM_LIMIT_EXCEEDED, "too many rows of mapping \"" + fed.reverse.mapping.name +
                                              "\" cannot be written back: see redis_migrate.reverse_rejects"}};
-  if (fed.pass || fed.outbox.NeedsFull()) sent += SendMoreRows(fed);
-  if (!fed.pass) sent += RemoveKeysWithoutRows(fed);
+  bool const needs_full = fed.pass || fed.outbox.NeedsFull();
+  if ((needs_full || fed.unscanned.any()) && fed.outbox.FollowsRedis()) {
+    EndPass(fed);  // until the family is PostgreSQL's
+  } else {
+    if (needs_full) sent += SendMoreRows(fed);
+    if (!fed.pass) sent += RemoveKeysWithoutRows(fed);
+  }
   sent += SendOutbox(fed);
   has_more_ |= fed.outbox.HasMore();
   if (!fed.unwatched.empty())

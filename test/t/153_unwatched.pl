@@ -92,6 +92,24 @@ sent('s:1', 'another');
 settled();
 is($redis->cli('EXISTS', 's:2') . sql_error($node, "$cutback$s)"), '0', 'what another table has is in Redis when its family goes back');
 
+# A family that is Redis' still, and followed: all rows would write over what the application writes to Redis.
+$redis->cli_lines("SADD t:1 a\nSADD t:2 a\nZADD z:1 1 a\n");
+is(wait_for($node), '', 'live sync');
+rows(q{SELECT redis_migrate.set_reverse_query('live', 'members', 'SELECT id, ''set'' AS type, jsonb_agg(member) AS value, NULL AS expires_at FROM redis_rows GROUP BY id');
+    SELECT redis_migrate.start_reverse('live', 't:{id}'); SELECT redis_migrate.start_reverse('live', 'z:{id}')});
+rows(q{TRUNCATE members});
+for my $score (2, 3)
+{
+    rows("UPDATE scores SET score = $score");
+    wait_until('the feed of another family', sub { $redis->cli('ZSCORE', 'z:1', 'a') eq $score });
+}
+is(sql_error($node, q{SET statement_timeout = '30 s'; CALL redis_migrate.feed_redis('live', until_drained => true)}), '', 'whoever waits for the feed does not wait for that');
+is($redis->cli('EXISTS', 't:1', 't:2') . rows(q{SELECT needs_full FROM redis_migrate.reverse_feeds}), '2t', 'they are not written');
+rows(q{SELECT redis_migrate.set_family_state('live', 't:{id}', 'postgres')});
+wait_until('all rows, once it is PostgreSQL\'s', sub { $redis->cli('EXISTS', 't:1', 't:2') eq '0' });
+settled();
+rows(q{SELECT redis_migrate.set_family_state('live', 't:{id}', 'redis')});
+
 # The fence that is left refuses the application, not who takes a run back.
 $redis->cli('SET', 'p:1', 'after');
 is(wait_for($node) . rows(q{SELECT value FROM parted WHERE id = '1'}), 'after', 'live sync goes on');
