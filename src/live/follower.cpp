@@ -27,7 +27,6 @@ constexpr int64 kMostRoomWaitMs = 5000;  // the link looks for room each second
 // are applied again.
 constexpr uint64 kLargestTransactionBytes = uint64{256} << 20;
 constexpr size_t kKnownBytes = size_t{64} << 20;
-constexpr size_t kMostOwnGone = 20000;
 constexpr size_t kMostNames = 1000;  // of commands that are kept, of so many bytes at most
 constexpr size_t kLongestKeptName = 200;
 
@@ -119,7 +118,7 @@ bool Follower::OpenSpool() {
 size_t Follower::MostKeys() { return kMostBatches * static_cast<size_t>(pg::settings::batch_rows); }
 
 bool Follower::IsFull(const Batch &batch) const {
-  return batch.keys.size() >= MostKeys() ||
+  return batch.keys.size() + batch.overwritten.size() >= MostKeys() ||
          batch.bytes >= static_cast<uint64>(pg::settings::batch_size_kb) * 1024;
 }
 
@@ -247,11 +246,7 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   source::KeyDecision const decision = filter_.Classify(entry.db, entry.key);
   if (decision.interest == source::Interest::kIgnore) return;
   KeyId id = {entry.db, entry.key};
-  if (change.is_own) {  // the rows that it was made from are as new, or newer than it and all before it
-    batch.keys.erase(id);
-    if (cluster_) NoteOwn(id, change.kind == ChangeKind::kDelete);
-    return known_.Forget(entry.db, entry.key);
-  }
+  if (change.is_own) return TakeOwn(id, change, batch);
   if (change.kind != ChangeKind::kDelete) own_gone_.erase(id);
   if (auto const ahead = ahead_.find(id); ahead != ahead_.end() && change.offset <= ahead->second.read_offset)
     return;  // its row shows that already
@@ -292,21 +287,6 @@ void Follower::TakeKey(stream::StreamChange change, Batch &batch) {
   taken.only_expiry = only_expiry;
   taken.together = together_;
   if (change.is_restored) taken.moved_until_ms = pg::MonotonicMs() + kMovedMs;
-}
-
-// A change that came because the slot of the key moved counts no more.
-void Follower::NoteOwn(const KeyId &id, bool is_gone) {
-  if (auto const waiting = waiting_.find(id);
-      waiting != waiting_.end() && waiting->second.moved_until_ms > 0) {
-    waiting_.erase(waiting);
-    unsaved_.insert(id);
-  }
-  if (!is_gone) {
-    own_gone_.erase(id);
-    return;
-  }
-  if (own_gone_.size() >= kMostOwnGone) own_gone_.clear();
-  own_gone_.insert(id);
 }
 
 // Notes a change, and the new state of the key if it follows from what is known of it.

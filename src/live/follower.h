@@ -74,6 +74,7 @@ class Follower : public Interrupts {
   };
   struct Batch {
     std::map<KeyId, KeyChange> keys;
+    std::map<KeyId, KeyChange> overwritten;  // by the reverse feed since
     uint64 bytes = 0;
     int64 commands = 0;
     int64 read_again = 0;
@@ -124,6 +125,8 @@ class Follower : public Interrupts {
   void Take(stream::StreamChange &change, Batch &batch);
   void TakeKey(stream::StreamChange change, Batch &batch);
   void TakeChangedKey(int db, std::string key, uint64 offset, Batch &batch);
+  void TakeOwn(const KeyId &id, const stream::StreamChange &change, Batch &batch);
+  void NoteOverwritten(const KeyId &id, KeyChange change, Batch &batch) const;
   void NoteOwn(const KeyId &id, bool is_gone);
   void Complete(stream::StreamChange &change);
   bool TakeElements(const KeyId &id, stream::StreamChange &change, uint64_t route, Batch &batch);
@@ -178,6 +181,7 @@ class Follower : public Interrupts {
   void NoteTouched(const Batch &batch);
   bool MayBeOfMove(const LateWrite &write, Batch &batch);
   void KeepLate(Batch &batch, std::vector<LateWrite> &late);
+  bool KeepOverwritten(const Batch &batch);
   void Store(Batch &batch);
   void NameLateWriters();
   void LockMappings(const Batch &batch) const;

@@ -6,7 +6,6 @@
 #include "pg/identity.h"
 #include "pg/spi.h"
 #include "pg/transaction.h"
-#include "run/late_expiries.h"
 #include "run/late_writes.h"
 
 namespace prm {
@@ -22,7 +21,6 @@ constexpr int64 kLookAtLateMs = 200;  // again, in a cluster
 constexpr int kMaintainEvery = 256;   // batches
 constexpr int kStoreRetries = 5;
 constexpr long kStoreRetryPauseMs = 100;
-constexpr int64 kNameWritersMs = 5000;
 
 }  // namespace
 
@@ -110,24 +108,6 @@ void Follower::Apply(Batch &batch) {
   }
 }
 
-// Clients come and go: who has just written is still there.
-void Follower::NameLateWriters() {
-  int64 const now_ms = pg::MonotonicMs();
-  if (named_writers_ms_ && now_ms - *named_writers_ms_ < kNameWritersMs) return;
-  named_writers_ms_ = now_ms;
-  try {
-    ServerConnection connection(run_.migration().server, GetUserId(), link_.nodes());
-    Spi::Commit();
-    if (!connection.is_open()) return;
-    auto const clients = pg::ValueOrThrow(FetchWritingClients(*connection));
-    KeepWritingClients(run_.migration().name, clients);
-    Spi::Commit();
-  } catch (const Failure &failure) {
-    // The writes are kept all the same.
-    pg::Report(LOG, std::string("who writes late is not known: ") + failure.what());
-  }
-}
-
 // Once the WAL writer has made a commit durable, what it applied no longer needs room on disk and in memory.
 void Follower::ReleaseApplied() {
   if (share_.is_first() && !share_.is_all()) LookAtOthers();
@@ -169,38 +149,6 @@ void Follower::NoteTouched(const Batch &batch) {
   for (const auto &[id, change] : batch.keys)
     if (change.kind != ChangeKind::kChanged) keys.push_back(&id);
   if (!keys.empty()) touched_.Note(keys);
-}
-
-// Keys of a slot that moves are restored in the stream of its new master and deleted in that of the old one,
-// whoever has written them. The reverse feed may be about to write what the rows have: such a key is looked
-// at again.
-bool Follower::MayBeOfMove(const LateWrite &write, Batch &batch) {
-  KeyId const id = {write.entry->db, write.entry->key};
-  const KeyChange &change = batch.keys.at(id);
-  if (write.is_gone) return change.is_due && own_gone_.count(id) > 0;
-  if (pg::MonotonicMs() >= change.moved_until_ms) return false;
-  batch.unsettled.push_back(write.entry);
-  return true;
-}
-
-// Elements alone would not tell what the key has in the end: it is read as a whole from now on.
-void Follower::KeepLate(Batch &batch, std::vector<LateWrite> &late) {
-  PartsRefused refused;
-  for (LateWrite &write : late) {
-    KeyId const id = {write.entry->db, write.entry->key};
-    write.only_expiry = batch.keys.at(id).only_expiry;
-    if (!write.entry->is_part) continue;
-    refused.parts.push_back({id, true});
-    read_whole_.insert(write.pattern);
-  }
-  if (!refused.parts.empty()) throw refused;
-  if (late.empty()) return;
-  SettleHarmless(run_.migration(), run_.routing(), store_, is_feed_ || cluster_.has_value(), late);
-  if (cluster_)
-    late.erase(std::remove_if(late.begin(), late.end(),
-                              [&](const LateWrite &write) { return MayBeOfMove(write, batch); }),
-               late.end());
-  KeepLateWrites(run_.migration().name, late);
 }
 
 // In a subtransaction that may be tried again.
@@ -245,7 +193,6 @@ void Follower::Store(Batch &batch) {
         return tally.read.count(pattern) > 0 && of_postgres.count(pattern) == 0;
       });
   KeepLate(batch, late);
-  batch.has_late = !late.empty();
   if (forgets_archived_) {
     store_.archive().Forget(*tally.by_key);
     store_.archive().Delete(gone);  // of mappings that are younger than the archive

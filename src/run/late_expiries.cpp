@@ -32,23 +32,21 @@ std::string IsRow(const Target &target) {
   return condition;
 }
 
+// The reverse feed writes it to Redis in any case: it may have read the row before, and write the earlier
+// expiry over the later one.
 void MergeExpiry(const Mapping &mapping, const source::Entry &entry, const RowDifference &difference) {
   MappingSettings const settings(mapping);
   CanonicalText const canonical;  // as the text of the row's key is
   Target const target = LoadTarget(mapping);
-  std::string const column = pg::QuoteIdentifier(*difference.column), is_row = IsRow(target);
-  SqlParam const expires_at = {
-      TIMESTAMPTZOID, entry.expires_at_ms ? TimestampTzGetDatum(pg::FromUnixMs(*entry.expires_at_ms)) : 0,
-      !entry.expires_at_ms};
-  auto const later =
-      Spi::Execute("UPDATE " + target.name + " AS target SET " + column + " = $1 WHERE " + is_row +
-                       " AND (target." + column + " OPERATOR(pg_catalog.<) $1 OR $1 IS NULL)",
-                   {expires_at, SqlParam::Text(difference.row_key)});
-  if (later.processed() > 0) return;
+  std::string const column = pg::QuoteIdentifier(*difference.column);
   pg::WriteForRedis const for_redis;
   Spi::Execute(
-      "UPDATE " + target.name + " AS target SET " + column + " = target." + column + " WHERE " + is_row,
-      {SqlParam{TIMESTAMPTZOID, 0, true}, SqlParam::Text(difference.row_key)});
+      "UPDATE " + target.name + " AS target SET " + column + " = CASE WHEN target." + column +
+          " OPERATOR(pg_catalog.<) $1 OR $1 IS NULL THEN $1 ELSE target." + column + " END WHERE " +
+          IsRow(target),
+      {{TIMESTAMPTZOID, entry.expires_at_ms ? TimestampTzGetDatum(pg::FromUnixMs(*entry.expires_at_ms)) : 0,
+        !entry.expires_at_ms},
+       SqlParam::Text(difference.row_key)});
 }
 
 bool HasRow(const BatchComparison::OfKey &found) {

@@ -1,6 +1,7 @@
 #include "run/late_writes.h"
 
 #include "mapping/catalog.h"
+#include "mapping/family_state.h"
 #include "pg/arguments.h"
 #include "pg/commit_signal.h"
 #include "pg/entry.h"
@@ -79,6 +80,19 @@ void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &
       Spi::ExecuteKept("SELECT feed_id FROM redis_migrate.reverse_feed WHERE migration = $1 AND wanted",
                        {SqlParam::Text(migration)});
   if (feed.size() > 0) pg::SignalAtCommit(feed[0].Int8(0));
+}
+
+void KeepLostWrites(const Migration &migration, const Routing &routing, BatchStore &store,
+                    std::vector<LateWrite> &writes) {
+  if (writes.empty()) return;
+  std::set<std::string> const owned = LockOwnedFamilies(migration.name);
+  auto const is_none = [&](const LateWrite &write) {
+    return owned.count(write.pattern) == 0 || (write.only_expiry && write.entry->state != EntryState::kRead &&
+                                               FamilyState(migration.name, write.pattern) == "both");
+  };
+  writes.erase(std::remove_if(writes.begin(), writes.end(), is_none), writes.end());
+  SettleHarmless(migration, routing, store, false, writes);
+  KeepLateWrites(migration.name, writes);
 }
 
 void KeepUnseenWrites(const Migration &migration, const Routing &routing, BatchStore &store, int64 run_id,

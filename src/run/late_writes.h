@@ -11,6 +11,13 @@ namespace prm {
 // feed, which settles those of rows that are gone, too. Needs SPI; with the rights of the extension's owner.
 void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &writes);
 
+// Likewise of writes that neither Redis nor any row shows any more, and whose families may be Redis'. Those
+// of a value that nobody knows have another state than kRead. In state both, such are left out that only
+// extend the life of a key. Takes from `writes` what is not kept. Needs SPI; with the rights of the owner of
+// the migration. Errors: those of SettleHarmless.
+void KeepLostWrites(const Migration &migration, const Routing &routing, BatchStore &store,
+                    std::vector<LateWrite> &writes);
+
 // A live run calls this when it loads a new snapshot, because the changes since the last one cannot be had
 // any more. Keys of families that have become PostgreSQL's since an earlier live run began are late writes if
 // their rows do not show them. They were written in Redis, or, without a reverse feed, here; so kMostUnseen
