@@ -6,6 +6,7 @@
 #include "live/appliers.h"
 #include "live/changed_rows.h"
 #include "live/live_links.h"
+#include "live/unapplied.h"
 #include "mapping/followable.h"
 #include "pg/arguments.h"
 #include "pg/entry.h"
@@ -142,6 +143,9 @@ void FollowOnce(const std::string &name, RunParameters parameters) {
     pg::Report(WARNING, "migration \"" + name + "\" " +
                             (is_scan ? "reads all keys again: " : "takes a new snapshot: ") + needed.why);
     links.Stop();
+    if (!is_scan)
+      for (const LiveRecord &record : links.records)
+        KeepUnappliedWrites(run.migration(), run.routing(), record);
     run.record().Finish(
         "superseded", std::nullopt,
         (is_scan ? "all keys have to be read again: " : "a new snapshot is needed: ") + needed.why);

@@ -1,0 +1,154 @@
+#include "live/unapplied.h"
+
+#include "connect/spool_files.h"
+#include "mapping/family_state.h"
+#include "pg/arguments.h"
+#include "pg/background.h"
+#include "pg/settings.h"
+#include "pg/spi.h"
+#include "run/late_writes.h"
+#include "stream/known_values.h"
+#include "stream/stream_changes.h"
+#include "stream/stream_spool.h"
+
+namespace prm {
+
+using pg::Spi;
+using source::EntryState;
+using stream::ChangeKind;
+using stream::StreamChange;
+
+namespace {
+
+constexpr size_t kAtOnce = 2000;
+constexpr size_t kKnownBytes = size_t{8} << 20;
+
+class Unapplied : public Interrupts {
+ public:
+  Unapplied(const Migration &migration, const Routing &routing, const LiveRecord &record)
+      : migration_(migration),
+        routing_(routing),
+        record_(record.run_id(), record.link()),  // of all keys
+        filter_(routing, std::nullopt),
+        store_(migration, routing) {}
+
+  void Keep() {
+    std::optional<LivePosition> const position = record_.ReadLowest();
+    std::map<KeyId, KeyAhead> const unread = record_.ReadKeysAhead();
+    Spi::Commit();
+    if (!position) return;
+    // Keys of a cluster wait because their slots are being moved.
+    for (const auto &[id, key] : unread)
+      if (key.kind == KeyAhead::kAgain && record_.link() == 0) Take(id.first, id.second);
+    SpoolFiles spool(record_.run_id(), record_.link());
+    auto const reader = pg::ValueOrThrow(stream::StreamSpoolReader::Open(spool, position->point));
+    if (reader != nullptr) Read(*reader, *position);
+    Store();
+  }
+
+  void CheckInterrupts() override { pg::CheckInterrupts(); }
+
+ private:
+  struct Write {
+    source::Entry entry;
+    bool is_gone;
+    bool only_expiry;
+  };
+
+  void Read(stream::StreamSpoolReader &reader, const LivePosition &from) {
+    redis::StreamLimits limits;
+    limits.max_argument_bytes = static_cast<uint64>(pg::settings::max_value_size_kb) * 1024;
+    stream::StreamChanges changes({from.point.offset, from.db}, limits, *this);
+    changes.set_migration(migration_.name);
+    std::vector<StreamChange> found;
+    stream::SpoolChunk chunk;
+    for (;; found.clear()) {
+      if (pg::ValueOrThrow(changes.Next(found))) {
+        for (StreamChange &change : found) Take(change);
+        if (writes_.size() >= kAtOnce || bytes_ >= static_cast<uint64>(pg::settings::batch_size_kb) * 1024)
+          Store();
+        continue;
+      }
+      if (!pg::ValueOrThrow(reader.Next(chunk)) || chunk.kind == stream::SpoolChunk::Kind::kFullSync) return;
+      if (chunk.kind == stream::SpoolChunk::Kind::kBytes) changes.Feed(chunk.content, chunk.time);
+    }
+  }
+
+  // What the reverse feed writes over it stays a late write.
+  void Take(StreamChange &change) {
+    source::Entry &entry = change.entry;
+    bool const is_gone = change.kind == ChangeKind::kDelete;
+    if (change.kind == ChangeKind::kFlush || change.kind == ChangeKind::kSwap) known_.Clear();
+    if (!is_gone && change.kind != ChangeKind::kSet && change.kind != ChangeKind::kChanged) return;
+    if (change.is_own) return known_.Forget(entry.db, entry.key);
+    // Keys of a slot that moves come and go without having been written to.
+    if (record_.link() != 0 && (change.is_restored || is_gone)) return;
+    bool const only_expiry = change.edit == stream::Edit::kExpireAt || change.edit == stream::Edit::kPersist;
+    bool is_known = change.kind == ChangeKind::kSet;
+    if (is_known)
+      known_.Note(entry);
+    else if (is_gone)
+      known_.NoteGone(entry.db, entry.key);
+    else if (!(is_known = known_.Apply(change.edit, change.amount, entry)))
+      known_.Forget(entry.db, entry.key);
+    auto const found = writes_.find({entry.db, entry.key});
+    bool const is_more = only_expiry && found != writes_.end() && !found->second.only_expiry;
+    if (is_more && !is_known) return;
+    Write &write = Take(entry.db, entry.key);
+    write.is_gone = is_gone;
+    write.only_expiry = only_expiry && !is_more;
+    if (!is_known) return;
+    uint64 const route = write.entry.route;
+    write.entry = std::move(entry);
+    write.entry.route = route;
+    bytes_ += write.entry.payload.size();
+  }
+
+  // Its value is not known yet.
+  Write &Take(int db, const std::string &key) {
+    source::Entry entry;
+    entry.db = db;
+    entry.key = key;
+    entry.state = EntryState::kChanging;
+    entry.route = filter_.Classify(db, key).route;
+    bytes_ += key.size();
+    return writes_[{db, key}] = {std::move(entry), false, false};
+  }
+
+  void Store() {
+    std::vector<LateWrite> late;
+    for (const auto &[id, write] : writes_)
+      if (auto const pattern = Route::FromNumber(write.entry.route).pattern;
+          pattern && Takes(migration_.databases, id.first))
+        late.push_back(
+            {&write.entry, routing_.patterns()[*pattern].text(), write.is_gone, write.only_expiry});
+    KeepLostWrites(migration_, routing_, store_, late);
+    Spi::Commit();
+    writes_.clear();
+    bytes_ = 0;
+  }
+
+  const Migration &migration_;
+  const Routing &routing_;
+  LiveRecord record_;
+  PassFilter filter_;
+  BatchStore store_;
+  stream::KnownValues known_{kKnownBytes};
+  std::map<KeyId, Write> writes_;  // the newest of each key
+  uint64 bytes_ = 0;
+};
+
+}  // namespace
+
+void KeepUnappliedWrites(const Migration &migration, const Routing &routing, const LiveRecord &record) {
+  bool const has_owned = !LockOwnedFamilies(migration.name).empty();
+  Spi::Commit();
+  if (!has_owned) return;
+  try {
+    Unapplied(migration, routing, record).Keep();
+  } catch (const pg::Failure &failure) {
+    pg::Report(LOG, std::string("late writes that were received are not known: ") + failure.what());
+  }
+}
+
+}  // namespace prm

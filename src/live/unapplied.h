@@ -1,0 +1,16 @@
+// What a link has received, and nobody will apply any more.
+#pragma once
+
+#include "live/live_record.h"
+#include "mapping/routing.h"
+
+namespace prm {
+
+// A run calls this when it gives way to one that takes a new snapshot: what its spool has beyond what is
+// applied may be gone from Redis by then. Of families that belong to PostgreSQL it is kept as late writes.
+// Not of a feed, which does not tell what the reverse feed has written. Commits. Needs SPI; with the rights
+// of the owner of the migration. Errors: those of KeepLostWrites; a spool that cannot be read is told in the
+// log.
+void KeepUnappliedWrites(const Migration &migration, const Routing &routing, const LiveRecord &record);
+
+}  // namespace prm

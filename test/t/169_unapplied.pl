@@ -1,0 +1,61 @@
+# After a cutover an old client writes to Redis, which forgets that before live sync has come to it, because it is flushed or
+# comes back without its keys: the replication link has received it.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Utils;
+use PrmLive;
+use PrmTest;
+use PrmTools;
+use Test::More;
+
+my $redis = start_redis(args => [ '--repl-diskless-sync-delay', '0' ]);
+my $node = new_node('unapplied', preload => 1, conf => "pg_redis_migrate.databases = 'postgres'");
+create_server($node, 'live', $redis);
+sub rows { my ($sql) = @_; return $node->safe_psql('postgres', $sql); }
+sub keys_there { chomp(my $count = $redis->cli('EVAL', q{return #redis.call('KEYS', 'a:*') + #redis.call('KEYS', 'h:*')}, '0')); return $count; }
+# Without a value where nobody knows it.
+sub late { return rows(q{SELECT string_agg(concat_ws(' ', key, kind, substring(encode(payload, 'escape') FROM 'late\d*'), to_char(expires_at - now(), 'HH24')), ', ' ORDER BY key) FROM redis_migrate.late_writes WHERE settled_at IS NULL}); }
+# What is written while those that apply the changes stand still, and is not there any more when they go on.
+sub forgets
+{
+    my ($workers, $commands, $forget, $what) = @_;
+    my @held = map { hold_worker($node, $_, idle => 1) } 'migration', ('live applier') x ($workers - 1);
+    $redis->cli_lines($commands);
+    chomp(my $offset = $redis->cli('INFO', 'replication') =~ s/.*master_repl_offset:(\d+).*/$1/sr);
+    wait_until("$what: the link", sub { rows("SELECT received_offset >= $offset FROM redis_migrate.live_sync") eq 't' });
+    $forget->();
+    $_->release for @held;
+    wait_until("$what: all rows in Redis again", sub { keys_there() == 40 });
+    return is(wait_for($node), '', "$what: live sync");
+}
+
+rows(q{
+    CREATE TABLE strings (id text PRIMARY KEY, value text, expires_at timestamptz);
+    CREATE TABLE hashes (id text PRIMARY KEY, fields jsonb);
+    SELECT redis_migrate.create_migration('live', 'live', source => 'replication', databases => '{0}');
+    SELECT redis_migrate.add_mapping('live', 'strings', 'a:{id}', 'strings', 'SELECT id, value, expires_at FROM redis_batch', '{id}', databases => '{0}', types => '{string}');
+    SELECT redis_migrate.add_mapping('live', 'hashes', 'h:{id}', 'hashes', 'SELECT id, json AS fields FROM redis_batch', '{id}', databases => '{0}', types => '{hash}')});
+$redis->cli_lines(join '', map { "SET a:$_ v\nHSET h:$_ f v\n" } 1 .. 20);
+rows(q{SELECT redis_migrate.start('live', live => true)});
+is(wait_for($node), '', 'live sync');
+rows(q{SELECT redis_migrate.start_reverse('live')});
+rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live'); CALL redis_migrate.cutover('live', 'confirmed')});
+
+my $commands = "SET a:1 late1\nHSET h:1 f late\nSET a:2 late\nAPPEND a:2 2\nSET a:3 late3 EX 7500\nSET a:4 late4\nEXPIRE a:4 7500\nDEL a:5\nSET a:21 late21\n";
+my $wanted = 'a:1 written late1, a:2 written late2, a:21 written late21, a:3 written late3 02, a:4 written late4 02, a:5 deleted, h:1 written';
+forgets(1, $commands, sub { $redis->cli('FLUSHALL') }, 'flushed');
+is(late(), $wanted, 'what was written before is late');
+is(rows(q{SELECT (SELECT string_agg(DISTINCT value, ' ') FROM strings) || (SELECT count(*) FROM strings)}), 'v20', 'the rows stay');
+rows(q{SELECT redis_migrate.settle_late_writes('live')});
+
+forgets(1, "MULTI\n${commands}EXEC\nSET a:22 late22\n", sub { $redis->restart('KILL') }, 'without its keys');
+is(late(), $wanted =~ s/(late21),/$1, a:22 written late22,/r, 'what was written before is late');
+rows(q{SELECT redis_migrate.settle_late_writes('live'); SELECT redis_migrate.stop('live'); SELECT redis_migrate.start('live', live => true, workers => 2)});
+is(wait_for($node), '', 'two appliers');
+forgets(2, $commands, sub { $redis->restart('KILL') }, 'without its keys');
+is(late(), $wanted, 'what was written before is late');
+
+$node->stop;
+done_testing();
