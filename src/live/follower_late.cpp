@@ -89,7 +89,9 @@ void Follower::KeepLate(Batch &batch, std::vector<LateWrite> &late) {
   PartsRefused refused;
   for (LateWrite &write : late) {
     KeyId const id = {write.entry->db, write.entry->key};
-    write.only_expiry = batch.keys.at(id).only_expiry;
+    const KeyChange &change = batch.keys.at(id);
+    write.only_expiry = change.only_expiry;
+    write.may_be_own = is_feed_ || (cluster_ && change.moved_until_ms > 0);
     if (!write.entry->is_part) continue;
     refused.parts.push_back({id, true});
     read_whole_.insert(write.pattern);
@@ -97,7 +99,7 @@ void Follower::KeepLate(Batch &batch, std::vector<LateWrite> &late) {
   if (!refused.parts.empty()) throw refused;
   batch.has_late = KeepOverwritten(batch);
   if (late.empty()) return;
-  SettleHarmless(run_.migration(), run_.routing(), store_, is_feed_ || cluster_.has_value(), late);
+  SettleHarmless(run_.migration(), run_.routing(), store_, late);
   if (cluster_)
     late.erase(std::remove_if(late.begin(), late.end(),
                               [&](const LateWrite &write) { return MayBeOfMove(write, batch); }),

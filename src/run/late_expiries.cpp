@@ -62,7 +62,7 @@ bool DiffersInExpiry(const BatchComparison::OfKey &found) {
 
 }  // namespace
 
-void SettleHarmless(const Migration &migration, const Routing &routing, BatchStore &store, bool of_feed,
+void SettleHarmless(const Migration &migration, const Routing &routing, BatchStore &store,
                     std::vector<LateWrite> &late) {
   std::map<std::string, bool> is_both;
   for (const LateWrite &write : late)
@@ -70,7 +70,8 @@ void SettleHarmless(const Migration &migration, const Routing &routing, BatchSto
       is_both[write.pattern] = FamilyState(migration.name, write.pattern) == "both";
   std::vector<const source::Entry *> compared;
   for (const LateWrite &write : late)
-    if (!write.is_gone && write.entry->state == EntryState::kRead && (of_feed || is_both[write.pattern]))
+    if (!write.is_gone && write.entry->state == EntryState::kRead &&
+        (write.may_be_own || is_both[write.pattern]))
       compared.push_back(write.entry);
   if (compared.empty()) return;
   BatchComparison comparison;

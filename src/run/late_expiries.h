@@ -8,11 +8,11 @@
 namespace prm {
 
 // Takes those of `late` that need no attention: writes of families in state both that have changed no more
-// than expiries, which it merges, and writes that the rows show already. of_feed: of other families, too, a
-// key whose rows show its value is no late write: the reverse feed's writes are not told from others'. The
-// states are locked since the batch that found `late`, in the same (sub)transaction. Needs SPI; with the
-// rights of the owner of the migration. Errors: those of BatchStore::Process and of the target.
-void SettleHarmless(const Migration &migration, const Routing &routing, BatchStore &store, bool of_feed,
+// than expiries, which it merges, and writes that the rows show already: in state both, or if the write may
+// be the reverse feed's. The states are locked since the batch that found `late`, in the same
+// (sub)transaction. Needs SPI; with the rights of the owner of the migration. Errors: those of
+// BatchStore::Process and of the target.
+void SettleHarmless(const Migration &migration, const Routing &routing, BatchStore &store,
                     std::vector<LateWrite> &late);
 
 }  // namespace prm

@@ -65,7 +65,11 @@ void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &
               ON CONFLICT (migration, db, redis_migrate.index_key(key_bytes)) WHERE settled_at IS NULL
               DO UPDATE SET kind = excluded.kind, payload = excluded.payload, expires_at = excluded.expires_at,
                   changes = l.changes + 1, last_at = clock_timestamp())sql") +
-            (is_deleted ? ", late_write_id = DEFAULT" : ""),
+            (is_deleted ? ", late_write_id = DEFAULT" : "") +
+            // Perhaps nobody but the feed has deleted it, and its value is nowhere else.
+            (is_deleted && write.may_be_own
+                 ? " WHERE l.kind <> 'written' OR l.expires_at <= clock_timestamp()"
+                 : ""),
         {SqlParam::Text(migration),
          SqlParam::Text(write.pattern),
          SqlParam::Int4(entry.db),
@@ -91,7 +95,7 @@ void KeepLostWrites(const Migration &migration, const Routing &routing, BatchSto
                                                FamilyState(migration.name, write.pattern) == "both");
   };
   writes.erase(std::remove_if(writes.begin(), writes.end(), is_none), writes.end());
-  SettleHarmless(migration, routing, store, false, writes);
+  SettleHarmless(migration, routing, store, writes);
   KeepLateWrites(migration.name, writes);
 }
 
@@ -121,7 +125,8 @@ void KeepUnseenWrites(const Migration &migration, const Routing &routing, BatchS
         late.end());
   };
   keep([&](const LateWrite &write) { return is_fed.count(write.pattern) > 0; });
-  SettleHarmless(migration, routing, store, true, late);
+  for (LateWrite &write : late) write.may_be_own = true;
+  SettleHarmless(migration, routing, store, late);
   if (std::any_of(late.begin(), late.end(), [&](const LateWrite &write) { return !is_fed[write.pattern]; })) {
     pg::AsExtensionOwner as_owner;
     int64 room = kMostUnseen - Spi::ExecuteKept(

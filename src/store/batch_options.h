@@ -26,6 +26,7 @@ struct LateWrite {
   std::string pattern;
   bool is_gone;              // the key is
   bool only_expiry = false;  // nothing but when it expires has changed
+  bool may_be_own = false;   // it may be what the reverse feed has written or deleted
 };
 
 struct BatchOptions {
