@@ -464,18 +464,17 @@ void Ledger::InJournal(const DepartedRows &rows, pg::KeptStatement::Planning pla
   journal_->Around(rows.relations, rows.condition, planning, change);
 }
 
-void Ledger::DeleteRows(const std::vector<std::string> &row_keys, RowCounts &counts) {
-  if (row_keys.empty()) return;
+void Ledger::DeleteRows(const std::function<void(const TakeRowKey &)> &hand_over, RowCounts &counts) {
   Datum const now_ms = Int64GetDatum(pg::NowMs());
   TupleDesc desc = ObsoleteDesc();
   pg::Tuplestore obsolete, none;
-  for (const std::string &row_key : row_keys) {
+  hand_over([&](Bytes row_key) {
     Datum values[] = {Int64GetDatum(0), pg::TextDatum(row_key), now_ms, now_ms};
     bool nulls[] = {true, false, false, false};
     obsolete.Put(desc, values, nulls);
     pfree(DatumGetPointer(values[1]));
-  }
-  DeleteRows(obsolete, none, counts);
+  });
+  if (obsolete.size() > 0) DeleteRows(obsolete, none, counts);
 }
 
 }  // namespace prm

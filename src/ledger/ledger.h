@@ -89,8 +89,9 @@ class Ledger {
   // Deletes obsolete rows from the target, or changes them as on_delete and on_expire say. Rows that are
   // equal to one of `identities` stay, even if their text differs, as that of 1.0 and 1.00.
   void DeleteRows(pg::Tuplestore &obsolete, pg::Tuplestore &identities, RowCounts &counts);
-  // As above, for identities in memory, whose keys are gone now.
-  void DeleteRows(const std::vector<std::string> &row_keys, RowCounts &counts);
+  // As above, for identities whose keys are gone now, which `hand_over` hands over one by one.
+  using TakeRowKey = std::function<void(Bytes)>;
+  void DeleteRows(const std::function<void(const TakeRowKey &)> &hand_over, RowCounts &counts);
 
   // Keeps the earlier images of rows that are deleted or changed. It must outlive the ledger.
   void set_journal(Journal *journal) { journal_ = journal; }

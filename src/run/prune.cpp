@@ -19,6 +19,7 @@ namespace {
 
 constexpr char kSeenName[] = "redis_seen";
 constexpr int64 kRejectsAtOnce = 5000;
+constexpr size_t kGoneAtOnce = 5000;
 
 // Of entries l of the ledger whose owners are gone.
 constexpr char kOwnerIsGone[] = R"sql(
@@ -34,21 +35,18 @@ constexpr char kHasOther[] = R"sql(
             EXISTS (SELECT FROM redis_migrate.seen_row AS s
                     WHERE s.run_id = $2 AND s.mapping_id = $1 AND s.row_key = l.row_key))sql";
 
-// Removes the entries of rows whose owners are gone, and returns the rows that no key yields any more. A row
-// that another key yields stays: the next run makes it that key's.
-std::vector<std::string> TakeGoneFromLedger(const Mapping &mapping, int64 run_id, int64 *left_to_others) {
+// Removes the entries of rows whose owners are gone, and adds the rows that no key yields any more to `gone`.
+// A row that another key yields stays, and is counted: the next run makes it that key's.
+int64 TakeGoneFromLedger(const Mapping &mapping, int64 run_id, GoneRows &gone) {
+  pg::KeptStatement take(std::string("DELETE FROM redis_migrate.ledger AS l WHERE ") + kOwnerIsGone +
+                         " AND NOT " + kHasOther + " RETURNING l.row_key, NULL::bytea");
   pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute(std::string("DELETE FROM redis_migrate.ledger AS l WHERE ") + kOwnerIsGone +
-                               " RETURNING l.row_key, " + kHasOther,
-                           {SqlParam::Int8(mapping.id), SqlParam::Int8(run_id)});
-  std::vector<std::string> gone;
-  for (uint64 i = 0; i < rows.size(); ++i) {
-    if (rows[i].Bool(1))
-      ++*left_to_others;
-    else
-      gone.push_back(rows[i].Text(0));
-  }
-  return gone;
+  take.ExecuteInto(gone.store(), {SqlParam::Int8(mapping.id), SqlParam::Int8(run_id)});
+  // Of those that are left, another key has the row.
+  return static_cast<int64>(
+      Spi::Execute(std::string("DELETE FROM redis_migrate.ledger AS l WHERE ") + kOwnerIsGone,
+                   {SqlParam::Int8(mapping.id), SqlParam::Int8(run_id)})
+          .processed());
 }
 
 int64 RejectsOfPattern(const Mapping &mapping, int64 run_id) {
@@ -141,16 +139,11 @@ void PrunePacked(const Mapping &mapping, const Target &target, int64 run_id, Jou
 }
 
 // The identities that the run met, as a relation that the owner of the migration can read.
-void FillSeen(const Mapping &mapping, int64 run_id, TupleDesc desc, pg::Tuplestore &seen) {
+void FillSeen(const Mapping &mapping, int64 run_id, pg::Tuplestore &seen) {
+  pg::KeptStatement find(
+      "SELECT DISTINCT row_key FROM redis_migrate.seen_row WHERE run_id = $1 AND mapping_id = $2");
   pg::AsExtensionOwner as_owner;
-  auto rows = Spi::Execute(
-      "SELECT DISTINCT row_key FROM redis_migrate.seen_row WHERE run_id = $1 AND mapping_id = $2",
-      {SqlParam::Int8(run_id), SqlParam::Int8(mapping.id)});
-  for (uint64 i = 0; i < rows.size(); ++i) {
-    Datum value = rows[i].Value(0);
-    bool null = false;
-    seen.Put(desc, &value, &null);
-  }
+  find.ExecuteInto(seen, {SqlParam::Int8(run_id), SqlParam::Int8(mapping.id)});
 }
 
 // The condition that a row of an exclusive mapping without a ledger is not among redis_seen.
@@ -160,18 +153,16 @@ std::string IsUnseen(const Ledger &ledger) {
          ledger.HasIdentity("target", "seen.row_key") + ")";
 }
 
-std::vector<GoneRow> FindUnseenRows(const Mapping &mapping, const Target &target, int64 run_id) {
+void FindUnseenRows(const Mapping &mapping, const Target &target, int64 run_id, GoneRows &gone) {
   Ledger const ledger(mapping, target);
   TupleDesc desc = OneColumn("row_key", TEXTOID);
   pg::Tuplestore seen;
-  FillSeen(mapping, run_id, desc, seen);
+  FillSeen(mapping, run_id, seen);
   pg::NamedRows named(kSeenName, desc, seen.get());
   CanonicalText canonical;
-  pg::Rows const found = Spi::Execute("SELECT " + ledger.RowKeyExpression("target") + " FROM " + target.name +
-                                      " AS target WHERE " + IsUnseen(ledger));
-  std::vector<GoneRow> rows;
-  for (uint64 i = 0; i < found.size(); ++i) rows.push_back({found[i].Text(0), {}});
-  return rows;
+  pg::KeptStatement("SELECT " + ledger.RowKeyExpression("target") + ", NULL::pg_catalog.bytea FROM " +
+                    target.name + " AS target WHERE " + IsUnseen(ledger))
+      .ExecuteInto(gone.store());
 }
 
 }  // namespace
@@ -211,8 +202,14 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
     return result;
   }
   if (mapping.ledger == "full") {
-    int64 left_to_others = 0;
-    ledger.DeleteRows(TakeGoneFromLedger(mapping, run_id, &left_to_others), result.counts);
+    GoneRows gone;
+    int64 const left_to_others = TakeGoneFromLedger(mapping, run_id, gone);
+    auto hand_over = [&](const Ledger::TakeRowKey &take) {
+      gone.ForEachPortion(kGoneAtOnce, [&](const std::vector<GoneRow> &rows) {
+        for (const GoneRow &row : rows) take(row.row_key);
+      });
+    };
+    ledger.DeleteRows(hand_over, result.counts);
     if (left_to_others > 0)
       pg::Report(NOTICE,
                  std::to_string(left_to_others) + " rows of mapping \"" + mapping.name + "\" lost their keys",
@@ -228,16 +225,15 @@ PruneResult Prune(const Mapping &mapping, int64 run_id, bool force) {
   }
   TupleDesc desc = OneColumn("row_key", TEXTOID);
   pg::Tuplestore seen;
-  FillSeen(mapping, run_id, desc, seen);
+  FillSeen(mapping, run_id, seen);
   pg::NamedRows named(kSeenName, desc, seen.get());
   DeleteWhere(mapping, target.name, expires, IsUnseen(ledger), journal, result.counts);
   return result;
 }
 
-std::vector<GoneRow> FindGoneRows(const Mapping &mapping, const Target &target, int64 run_id) {
+void FindGoneRows(const Mapping &mapping, const Target &target, int64 run_id, GoneRows &gone) {
   pg::LocalSettings settings;
   settings.Set("enable_nestloop", "off");  // as in Prune
-  std::vector<GoneRow> gone;
   if (mapping.ledger == "packed") {
     KeyPattern const pattern = ParsePattern(mapping.pattern);
     BatchShape const shape(pattern, ExpandFromName(mapping.expand));
@@ -245,18 +241,13 @@ std::vector<GoneRow> FindGoneRows(const Mapping &mapping, const Target &target, 
     PackedRows rows(mapping, target, query);
     NoteRejectedAsSeen(mapping, pattern, rows, run_id);
     CanonicalText canonical;
-    for (PackedRows::UnseenRow &row :
-         rows.FindUnseen(run_id, Ledger(mapping, target).RowKeyExpression("target")))
-      gone.push_back({std::move(row.row_key), row.item});
-    return gone;
+    return rows.FindUnseen(run_id, Ledger(mapping, target).RowKeyExpression("target"), gone.store());
   }
-  if (mapping.ledger == "none") return FindUnseenRows(mapping, target, run_id);
+  if (mapping.ledger == "none") return FindUnseenRows(mapping, target, run_id, gone);
+  pg::KeptStatement find(std::string("SELECT l.row_key, NULL::bytea FROM redis_migrate.ledger AS l WHERE ") +
+                         kOwnerIsGone + " AND NOT " + kHasOther);
   pg::AsExtensionOwner as_owner;
-  pg::Rows const found = Spi::Execute(std::string("SELECT l.row_key FROM redis_migrate.ledger AS l WHERE ") +
-                                          kOwnerIsGone + " AND NOT " + kHasOther,
-                                      {SqlParam::Int8(mapping.id), SqlParam::Int8(run_id)});
-  for (uint64 i = 0; i < found.size(); ++i) gone.push_back({found[i].Text(0), {}});
-  return gone;
+  find.ExecuteInto(gone.store(), {SqlParam::Int8(mapping.id), SqlParam::Int8(run_id)});
 }
 
 bool IsFaultOfRows(const Mapping &mapping, const pg::PgError &error) {

@@ -1,9 +1,9 @@
 // Removes rows whose keys are gone from Redis.
 #pragma once
 
-#include "core/packed_items.h"
 #include "mapping/catalog.h"
 #include "mapping/target.h"
+#include "run/gone_rows.h"
 #include "write/row_counts.h"
 
 namespace prm {
@@ -23,15 +23,9 @@ struct PruneResult {
 // Redis must not empty the target. Runs in the current transaction.
 PruneResult Prune(const Mapping &mapping, int64 run_id, bool force);
 
-// A row that has lost its key: its key columns as the text of an array; and its hash, with a packed ledger.
-struct GoneRow {
-  std::string row_key;
-  PackedItem item;
-};
-
-// Returns the rows that Prune would remove. Needs SPI and the mapping's settings. Errors: those of
+// Adds the rows that Prune would remove to `gone`. Needs SPI and the mapping's settings. Errors: those of
 // LoadTarget, MappingQuery and a SELECT by the current user.
-std::vector<GoneRow> FindGoneRows(const Mapping &mapping, const Target &target, int64 run_id);
+void FindGoneRows(const Mapping &mapping, const Target &target, int64 run_id, GoneRows &gone);
 
 // The columns of the target that hold when rows expire; none if the mapping has no on_expire.
 std::vector<std::string> FindExpiryColumns(const Mapping &mapping, const Target &target);

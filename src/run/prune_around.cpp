@@ -18,18 +18,10 @@ using pg::SqlParam;
 namespace {
 
 constexpr size_t kMostStuck = 1000;
+constexpr size_t kTriedAtOnce = 20000;
 constexpr size_t kNotedAtOnce = 5000;
-// Each removes rows that others of the same mapping referred to.
-constexpr int kMostRounds = 10;
-
-// The rows that stay.
-struct StayingRows {
-  std::vector<GoneRow> rows;
-  size_t stuck = 0;  // of them; the others were not tried
-  bool are_referred_to = false;
-  std::string first;  // of those that are stuck
-  std::string why;
-};
+// In the search among rows that may refer to one another.
+constexpr int kMostTriesAgain = 20000;
 
 // "(id, day)=(x,xxxx-xx-xx)": keys can be secrets.
 std::string NameOf(const Target &target, const std::string &row_key) {
@@ -41,58 +33,142 @@ std::string NameOf(const Target &target, const std::string &row_key) {
   return "(" + columns + ")=(" + Printable(masked, 60) + ")";
 }
 
-// Removes rows and takes that back: the ledger and the journal need not know.
-void TryToRemove(Ledger &ledger, const std::vector<GoneRow> &rows, const Halves &range) {
-  pg::Context context("redis_migrate prune try");
-  pg::SwitchContext in_context(context.get());
-  std::vector<std::string> row_keys;
-  for (size_t i = range.begin(); i < range.end(); ++i) row_keys.push_back(rows[i].row_key);
-  pg::InRolledBackSubtransaction([&] {
-    RowCounts counts;
-    ledger.DeleteRows(row_keys, counts);
-  });
+// In the order of the numbers in keys, as far as there are some: rows that refer to others of the mapping are
+// often the later ones.
+bool IsEarlier(const GoneRow &row, const GoneRow &other) {
+  size_t const size = row.row_key.size(), other_size = other.row_key.size();
+  return size != other_size ? size < other_size : row.row_key < other.row_key;
 }
 
-StayingRows FindStaying(const Mapping &mapping, int64 run_id) {
-  StayingRows staying;
-  Target const target = LoadTarget(mapping);
-  Ledger ledger(mapping, target, FindExpiryColumns(mapping, target));
-  std::vector<GoneRow> rows = FindGoneRows(mapping, target, run_id);
+// Finds the rows that stay, by removing the others. That is rolled back: the ledger and the journal need not
+// know.
+class StayingRows {
+ public:
+  explicit StayingRows(const Mapping &mapping)
+      : mapping_(mapping),
+        target_(LoadTarget(mapping)),
+        ledger_(mapping, target_, FindExpiryColumns(mapping, target_)) {}
+
+  void Find(int64 run_id) {
+    GoneRows gone;
+    FindGoneRows(mapping_, target_, run_id, gone);
+    pg::InRolledBackSubtransaction([&] {
+      TryAll(gone);
+      TryAgain();
+    });
+    for (const StuckRow &stuck : stuck_) rows_.Put(stuck.row);
+  }
+
+  // Those that cannot go, and those that were not tried.
+  GoneRows &rows() { return rows_; }
+
+  // How many cannot go, which is the first, and why; empty: none.
+  std::string Describe() const {
+    if (stuck_.empty()) return "";
+    size_t const count = stuck_.size(), untried = rows_.size() - count;
+    return (count == 1 ? "1 row cannot go: " : std::to_string(count) + " rows cannot go, first ") +
+           NameOf(target_, stuck_.front().row.row_key) + " (" + stuck_.front().why + ")" +
+           (untried == 0 ? "" : "; others were not tried: " + std::to_string(untried));
+  }
+
+ private:
+  struct StuckRow {
+    GoneRow row;
+    std::string why;
+  };
+
   // If the search ends early, another one is to begin elsewhere.
-  if (rows.size() > kMostStuck)
-    std::rotate(rows.begin(), rows.begin() + pg::NowMs() % static_cast<int64>(rows.size()), rows.end());
-  std::set<int> of_rows;
-  Halves range(rows.size());
-  while (!range.done() && staying.stuck < kMostStuck) {
-    try {
-      TryToRemove(ledger, rows, range);
-      range.Next();
-    } catch (const pg::PgError &error) {
-      int const sqlstate = error.sqlstate();
-      if (pg::FaultOf(sqlstate) == pg::Fault::kServer) throw;
-      if (of_rows.count(sqlstate) == 0 && !IsFaultOfRows(mapping, error)) throw;
-      of_rows.insert(sqlstate);
-      if (range.Split()) continue;
-      const GoneRow &row = rows[range.begin()];
-      if (staying.stuck++ == 0) {
-        staying.first = NameOf(target, row.row_key);
-        staying.why = pg::SqlStateText(sqlstate) + ": " + error.what();
-      }
-      staying.are_referred_to = staying.are_referred_to || sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION;
-      staying.rows.push_back(row);
-      range.Next();
+  void TryAll(GoneRows &gone) {
+    size_t const portions = (gone.size() + kTriedAtOnce - 1) / kTriedAtOnce;
+    auto const now = static_cast<size_t>(pg::NowMs());
+    for (bool const are_first : {true, false}) {
+      size_t number = 0;
+      gone.ForEachPortion(kTriedAtOnce, [&](std::vector<GoneRow> &rows) {
+        if ((number++ >= now % portions) != are_first) return;
+        std::sort(rows.rbegin(), rows.rend(), IsEarlier);
+        if (rows.size() > kMostStuck)
+          std::rotate(rows.begin(), rows.begin() + static_cast<long>(now % rows.size()), rows.end());
+        int tries_left = INT_MAX;
+        for (size_t i = Try(rows, tries_left); i < rows.size(); ++i) rows_.Put(rows[i]);
+      });
     }
   }
-  if (!range.done())
-    staying.rows.insert(staying.rows.end(), rows.begin() + static_cast<long>(range.begin()), rows.end());
-  return staying;
-}
 
-void NotePartAsMet(const Mapping &mapping, int64 run_id, const std::vector<GoneRow> &rows, size_t begin,
-                   size_t end, bool met) {
+  // Rows of the mapping that have gone by now may have referred to those that are stuck.
+  void TryAgain() {
+    auto is_earlier = [](const StuckRow &stuck, const StuckRow &other) {
+      return IsEarlier(stuck.row, other.row);
+    };
+    int tries_left = kMostTriesAgain;
+    bool has_removed = true;
+    for (bool latest_first = true; are_referred_to_ && has_removed && tries_left > 0;
+         latest_first = !latest_first) {
+      std::vector<StuckRow> before = std::exchange(stuck_, {});
+      std::sort(before.begin(), before.end(), is_earlier);
+      if (latest_first) std::reverse(before.begin(), before.end());
+      std::vector<GoneRow> rows;
+      for (const StuckRow &stuck : before) rows.push_back(stuck.row);
+      are_referred_to_ = false;
+      size_t const tried = Try(rows, tries_left);
+      for (size_t i = tried; i < before.size(); ++i) stuck_.push_back(std::move(before[i]));
+      has_removed = stuck_.size() < before.size();
+    }
+  }
+
+  // Removes those of the rows that can go, and adds the others to stuck_. Returns how many it has tried: it
+  // ends with the last try, or if very many are stuck.
+  size_t Try(const std::vector<GoneRow> &rows, int &tries_left) {
+    Halves range(rows.size());
+    while (!range.done() && stuck_.size() < kMostStuck && tries_left > 0) {
+      --tries_left;
+      try {
+        pg::InRolledBackSubtransaction([&] { Remove(rows, range); });
+      } catch (const pg::PgError &error) {
+        if (!IsOfRows(error)) throw;
+        if (range.Split()) continue;
+        are_referred_to_ = are_referred_to_ || error.sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION;
+        stuck_.push_back({rows[range.begin()], pg::SqlStateText(error.sqlstate()) + ": " + error.what()});
+        range.Next();
+        continue;
+      }
+      // Again, as many subtransactions that are kept would slow down snapshots.
+      Remove(rows, range);
+      range.Next();
+    }
+    return range.done() ? rows.size() : range.begin();
+  }
+
+  void Remove(const std::vector<GoneRow> &rows, const Halves &range) {
+    pg::Context context("redis_migrate prune try");
+    pg::SwitchContext in_context(context.get());
+    RowCounts counts;
+    auto hand_over = [&](const Ledger::TakeRowKey &take) {
+      for (size_t i = range.begin(); i < range.end(); ++i) take(rows[i].row_key);
+    };
+    ledger_.DeleteRows(hand_over, counts);
+  }
+
+  bool IsOfRows(const pg::PgError &error) {
+    int const sqlstate = error.sqlstate();
+    if (pg::FaultOf(sqlstate) == pg::Fault::kServer) return false;
+    if (of_rows_.count(sqlstate) == 0 && !IsFaultOfRows(mapping_, error)) return false;
+    of_rows_.insert(sqlstate);
+    return true;
+  }
+
+  const Mapping &mapping_;
+  Target target_;
+  Ledger ledger_;
+  GoneRows rows_;
+  std::vector<StuckRow> stuck_;
+  bool are_referred_to_ = false;
+  std::set<int> of_rows_;  // SQLSTATEs
+};
+
+void NotePortionAsMet(const Mapping &mapping, int64 run_id, const std::vector<GoneRow> &rows, bool met) {
   if (mapping.ledger == "packed") {
     std::vector<PackedItem> items;
-    for (size_t i = begin; i < end; ++i) items.push_back(rows[i].item);
+    for (const GoneRow &row : rows) items.push_back(row.item);
     if (met)
       PackedLedger::NoteSeen(mapping.id, run_id, std::move(items));
     else
@@ -100,7 +176,7 @@ void NotePartAsMet(const Mapping &mapping, int64 run_id, const std::vector<GoneR
     return;
   }
   std::vector<std::string> row_keys;
-  for (size_t i = begin; i < end; ++i) row_keys.push_back(rows[i].row_key);
+  for (const GoneRow &row : rows) row_keys.push_back(row.row_key);
   pg::AsExtensionOwner as_owner;
   Spi::Execute(met ? R"sql(INSERT INTO redis_migrate.seen_row (run_id, mapping_id, row_key, lost)
                            SELECT $1, $2, row_key, false FROM unnest($3) AS row_key)sql"
@@ -110,19 +186,10 @@ void NotePartAsMet(const Mapping &mapping, int64 run_id, const std::vector<GoneR
 }
 
 // Records rows as met by the run, or takes that back.
-void NoteAsMet(const Mapping &mapping, int64 run_id, const std::vector<GoneRow> &rows, bool met) {
-  for (size_t begin = 0; begin < rows.size(); begin += kNotedAtOnce)
-    NotePartAsMet(mapping, run_id, rows, begin, std::min(begin + kNotedAtOnce, rows.size()), met);
-}
-
-std::string Describe(const StayingRows &staying) {
-  if (staying.stuck == 0) return "";
-  std::string const count = std::to_string(staying.stuck);
-  std::string const some = staying.stuck == 1 ? "1 row cannot go: "
-                           : staying.rows.size() > staying.stuck
-                               ? count + " rows and maybe more cannot go, first "
-                               : count + " rows cannot go, first ";
-  return some + staying.first + " (" + staying.why + ")";
+void NoteAsMet(const Mapping &mapping, int64 run_id, GoneRows &rows, bool met) {
+  rows.ForEachPortion(kNotedAtOnce, [&](const std::vector<GoneRow> &portion) {
+    NotePortionAsMet(mapping, run_id, portion, met);
+  });
 }
 
 }  // namespace
@@ -130,24 +197,16 @@ std::string Describe(const StayingRows &staying) {
 PruneResult PruneAround(const Mapping &mapping, int64 run_id, bool force) {
   pg::Context context("redis_migrate prune around");
   pg::SwitchContext in_context(context.get());
-  PruneResult result;
-  for (int round = 1; round <= kMostRounds; ++round) {
-    StayingRows staying;
-    {
-      MappingSettings settings(mapping);
-      staying = FindStaying(mapping, run_id);
-    }
-    NoteAsMet(mapping, run_id, staying.rows, true);
-    PruneResult const pruned = Prune(mapping, run_id, force || round > 1);
-    NoteAsMet(mapping, run_id, staying.rows, false);
-    if (round == 1)
-      result = pruned;
-    else
-      result.counts.Add(pruned.counts);
-    result.stuck = Describe(staying);
-    // Rows of the mapping may have referred to one another.
-    if (!staying.are_referred_to || pruned.counts.deleted == 0) break;
+  std::optional<StayingRows> found;
+  {
+    MappingSettings settings(mapping);
+    found.emplace(mapping).Find(run_id);
   }
+  StayingRows &staying = *found;
+  NoteAsMet(mapping, run_id, staying.rows(), true);
+  PruneResult result = Prune(mapping, run_id, force);
+  NoteAsMet(mapping, run_id, staying.rows(), false);
+  result.stuck = staying.Describe();
   return result;
 }
 

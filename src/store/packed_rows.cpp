@@ -399,23 +399,16 @@ std::string PackedRows::IsUnseen() const {
          ") AND NOT EXISTS (SELECT FROM redis_gone AS gone WHERE gone." + is_row + ")";
 }
 
-std::vector<PackedRows::UnseenRow> PackedRows::FindUnseen(int64 run_id, const std::string &row_key) {
+void PackedRows::FindUnseen(int64 run_id, const std::string &row_key, pg::Tuplestore &rows) {
   Unseen unseen;
   ReadUnseen(run_id, false, unseen);
   pg::NamedRows named_gone(kGoneName, unseen.desc, unseen.gone.get());
   pg::NamedRows named_seen(kSeenName, unseen.desc, unseen.seen.get());
   std::string const hash = RowHashExpression(target_, "target");
-  std::string const select = "SELECT " + hash + ", " + row_key + " FROM " + target_.name + " AS target";
+  std::string const select = "SELECT " + row_key + ", " + hash + " FROM " + target_.name + " AS target";
   std::string sql = select + ", redis_gone AS gone WHERE gone.redis_hash OPERATOR(pg_catalog.=) " + hash;
   if (mapping_.exclusive) sql += " UNION ALL " + select + " WHERE " + IsUnseen();
-  pg::Rows const found = pg::Spi::Execute(sql);
-  std::vector<UnseenRow> rows;
-  for (uint64 i = 0; i < found.size(); ++i) {
-    std::vector<PackedItem> items;
-    UnpackOrThrow(pg::DatumBytes(found[i].Value(0)), Packing::kHashes, items);
-    rows.push_back({items.at(0), found[i].Text(1)});
-  }
-  return rows;
+  pg::KeptStatement(sql).ExecuteInto(rows);
 }
 
 void PackedRows::DeleteUnseen(int64 run_id, RowCounts &counts) {

@@ -56,13 +56,9 @@ class PackedRows {
   void NoteSeenRowsOf(const std::vector<const source::Entry *> &entries, const std::vector<int> &which,
                       int64 run_id);
 
-  // A row of the target: its hash, and its key columns as the text of an array.
-  struct UnseenRow {
-    PackedItem item;
-    std::string row_key;
-  };
-  // Returns the rows that DeleteUnseen would delete now. row_key: the expression of their key columns.
-  std::vector<UnseenRow> FindUnseen(int64 run_id, const std::string &row_key);
+  // Adds the rows that DeleteUnseen would delete now, as (row_key, redis_hash). row_key: the expression of
+  // their key columns.
+  void FindUnseen(int64 run_id, const std::string &row_key, pg::Tuplestore &rows);
 
   // Deletes, as on_delete says, the rows of the target that have an entry and that the run has not met, in
   // one scan of the target, and their entries. For an exclusive mapping, a second scan deletes rows without
