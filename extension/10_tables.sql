@@ -110,12 +110,20 @@ CREATE TABLE redis_migrate.run (
     restarts       integer NOT NULL DEFAULT 0,
     evicted        bigint,
     sqlstate       text,
-    message        text
+    message        text,
+    unlogged_mark  uuid
 ) WITH (fillfactor = 50);
 CREATE INDEX run_migration ON redis_migrate.run (migration, run_id);
 COMMENT ON TABLE redis_migrate.run IS
     'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows; if a level is read in parts, run_part has one for each. The rate shown is that since active_time was window_began, when window_read keys had been read; (next_began, next_read) is the next such point, and takes its place when it is 30 seconds old';
 COMMENT ON SEQUENCE redis_migrate.run_run_id_seq IS 'Numbers of runs';
+
+CREATE UNLOGGED TABLE redis_migrate.unlogged_mark (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    mark    uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
+);
+COMMENT ON TABLE redis_migrate.unlogged_mark IS
+    'A random number, drawn when a run begins and the table is empty. PostgreSQL empties the table with all unlogged tables, so a run with another number began before that';
 
 CREATE TABLE redis_migrate.run_part (
     run_id         bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -344,7 +352,7 @@ DO $$
 DECLARE
     relation text;
 BEGIN
-    FOREACH relation IN ARRAY ARRAY['migration', 'mapping', 'mapping_check', 'skip_pattern', 'run', 'run_part', 'run_count',
+    FOREACH relation IN ARRAY ARRAY['migration', 'mapping', 'mapping_check', 'skip_pattern', 'unlogged_mark', 'run', 'run_part', 'run_count',
                                     'mapping_count', 'reject', 'deferred', 'archived_key', 'archive_chunk', 'ledger',
                                     'ledger_batch', 'ledger_segment', 'ledger_secret', 'seen_row', 'seen_batch', 'page_key',
                                     'mapping_mapping_id_seq', 'run_run_id_seq', 'reject_reject_id_seq', 'ledger_batch_batch_id_seq', 'seen_batch_batch_id_seq'] LOOP

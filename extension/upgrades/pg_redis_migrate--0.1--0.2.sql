@@ -91,7 +91,8 @@ ALTER TABLE redis_migrate.run
     ADD window_began interval NOT NULL DEFAULT '0',
     ADD window_read bigint NOT NULL DEFAULT 0,
     ADD next_began interval NOT NULL DEFAULT '0',
-    ADD next_read bigint NOT NULL DEFAULT 0;
+    ADD next_read bigint NOT NULL DEFAULT 0,
+    ADD unlogged_mark uuid;
 
 ALTER TABLE redis_migrate.mapping_count
     ADD changed_here bigint NOT NULL DEFAULT 0,
@@ -223,6 +224,14 @@ COMMENT ON TABLE redis_migrate.skip_pattern IS 'Patterns whose keys are not to b
 
 COMMENT ON TABLE redis_migrate.run IS
     'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows; if a level is read in parts, run_part has one for each. The rate shown is that since active_time was window_began, when window_read keys had been read; (next_began, next_read) is the next such point, and takes its place when it is 30 seconds old';
+
+CREATE UNLOGGED TABLE redis_migrate.unlogged_mark (
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
+    mark    uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
+);
+
+COMMENT ON TABLE redis_migrate.unlogged_mark IS
+    'A random number, drawn when a run begins and the table is empty. PostgreSQL empties the table with all unlogged tables, so a run with another number began before that';
 
 COMMENT ON TABLE redis_migrate.run_part IS
     'Parts of a level that several processes read side by side, each with its own checkpoint. share: the slots of a master of a cluster, a range of the cursors of a server, or a share of the names';
@@ -2349,7 +2358,7 @@ BEGIN
                                     'ledger_batch_batch_id_seq', 'seen_batch_batch_id_seq',
                                     'live_position', 'live_key', 'live_link', 'live_mapping',
                                     'family_change', 'family_change_change_id_seq',
-                                    'verification', 'verification_part', 'verification_count', 'verification_difference', 'verification_met',
+                                    'unlogged_mark', 'verification', 'verification_part', 'verification_count', 'verification_difference', 'verification_met',
                                     'verification_verification_id_seq', 'verification_difference_difference_id_seq',
                                     'verification_met_batch_id_seq',
                                     'restore', 'restore_count', 'restore_failure', 'restore_restore_id_seq',

@@ -13,22 +13,34 @@ using pg::SqlParam;
 
 namespace {
 
-// Whether the run that would be resumed has rows of the mapping in its target.
-bool HasStored(const Mapping &mapping) {
+// The run that would be resumed, if unlogged tables were emptied since it began.
+std::optional<int64> FindRunBeforeLoss(const std::string &migration) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute("INSERT INTO redis_migrate.unlogged_mark DEFAULT VALUES ON CONFLICT DO NOTHING");
+  auto const rows = Spi::Execute(
+      R"sql(SELECT r.run_id, r.unlogged_mark IS DISTINCT FROM u.mark
+            FROM redis_migrate.run AS r
+            CROSS JOIN redis_migrate.unlogged_mark AS u
+            WHERE r.migration = $1 AND NOT r.dry_run AND r.state IN ('running', 'stopped', 'failed')
+            ORDER BY r.run_id DESC
+            LIMIT 1)sql",
+      {SqlParam::Text(migration)});
+  if (rows.size() == 0 || !rows[0].Bool(1)) return std::nullopt;
+  return rows[0].Int8(0);
+}
+
+bool HasStored(int64 run_id, const Mapping &mapping) {
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::Execute(
-      R"sql(SELECT coalesce(sum(c.inserted + c.updated + c.unchanged - c.deleted - c.expired - c.unclear), 0) > 0
-            FROM redis_migrate.mapping_count AS c
-            WHERE c.mapping = $2 AND c.run_id = (
-                SELECT max(r.run_id)
-                FROM redis_migrate.run AS r
-                WHERE r.migration = $1 AND NOT r.dry_run AND r.state IN ('running', 'stopped', 'failed')))sql",
-      {SqlParam::Text(mapping.migration), SqlParam::Text(mapping.name)});
+      R"sql(SELECT coalesce(sum(inserted + updated + unchanged - deleted - expired - unclear), 0) > 0
+            FROM redis_migrate.mapping_count
+            WHERE run_id = $1 AND mapping = $2)sql",
+      {SqlParam::Int8(run_id), SqlParam::Text(mapping.name)});
   return rows[0].Bool(0);
 }
 
-// Whether a relation, or its partitions, are unlogged and have no page, as a crash leaves them.
-bool IsEmptyAsAfterCrash(Oid target) {
+// Whether a relation, or one of its partitions, is unlogged.
+bool HasUnlogged(Oid target) {
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::Execute(
       R"sql(WITH RECURSIVE tree AS (
@@ -37,25 +49,43 @@ bool IsEmptyAsAfterCrash(Oid target) {
                 SELECT i.inhrelid
                 FROM pg_inherits AS i
                 JOIN tree ON i.inhparent = tree.oid)
-            SELECT coalesce(bool_and(pg_relation_size(c.oid) = 0), false)
-            FROM tree
-            JOIN pg_class AS c USING (oid)
-            WHERE c.relpersistence = 'u' AND c.relkind = 'r')sql",
+            SELECT EXISTS (
+                SELECT
+                FROM tree
+                JOIN pg_class AS c USING (oid)
+                WHERE c.relpersistence = 'u' AND c.relkind = 'r'))sql",
       {SqlParam::OidOf(target)});
   return rows[0].Bool(0);
+}
+
+// Notes that what the run has stored is there now.
+void MarkAsWhole(int64 run_id) {
+  pg::AsExtensionOwner as_owner;
+  Spi::Execute(
+      R"sql(UPDATE redis_migrate.run
+            SET unlogged_mark = (SELECT mark FROM redis_migrate.unlogged_mark)
+            WHERE run_id = $1)sql",
+      {SqlParam::Int8(run_id)});
 }
 
 }  // namespace
 
 void BeginAnewIfEmptied(const std::string &migration, const std::vector<const Mapping *> &mappings) {
+  std::optional<int64> const run_id = FindRunBeforeLoss(migration);
+  if (!run_id) return;
+  bool is_whole = true;
   for (const Mapping *mapping : mappings) {
-    if (!HasStored(*mapping) || !IsEmptyAsAfterCrash(FindTarget(*mapping)) ||
-        LockOwnedFamilies(migration).count(mapping->pattern) > 0)
+    if (!HasUnlogged(FindTarget(*mapping)) || !HasStored(*run_id, *mapping)) continue;
+    if (LockOwnedFamilies(migration).count(mapping->pattern) > 0) {
+      is_whole = false;
       continue;
-    pg::Report(WARNING,
-               "target " + mapping->target + " of mapping \"" + mapping->name +
-                   "\" is empty: what was stored in it is read again",
-               "It is unlogged. A crash of PostgreSQL empties such tables.");
+    }
+    pg::Report(
+        WARNING,
+        "target " + mapping->target + " of mapping \"" + mapping->name +
+            "\" has lost rows: what was stored in it is read again",
+        "It is unlogged, or has partitions that are. PostgreSQL empties such tables after a crash, and "
+        "when a standby is promoted or a base backup is restored.");
     pg::AsExtensionOwner as_owner;
     Spi::Execute(
         R"sql(UPDATE redis_migrate.migration
@@ -64,6 +94,7 @@ void BeginAnewIfEmptied(const std::string &migration, const std::vector<const Ma
         {SqlParam::Text(migration)});
     return;
   }
+  if (is_whole) MarkAsWhole(*run_id);
 }
 
 }  // namespace prm

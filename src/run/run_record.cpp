@@ -71,8 +71,10 @@ RunRecord RunRecord::Begin(const std::string &migration, const RunParameters &pa
   }
   auto fresh = Spi::Execute(
       R"sql(INSERT INTO redis_migrate.run (
-                migration, owner, source, dry_run, priority, mapping, on_error, prune, force, live, pid)
-            VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6, $7, $8, $9, $10, pg_backend_pid())
+                migration, owner, source, dry_run, priority, mapping, on_error, prune, force, live, pid,
+                unlogged_mark)
+            VALUES ($1, redis_migrate.stamp_owner($2), $3, $4, $5, $6, $7, $8, $9, $10, pg_backend_pid(),
+                (SELECT mark FROM redis_migrate.unlogged_mark))
             RETURNING run_id)sql",
       {SqlParam::Text(migration), SqlParam::OidOf(user), SqlParam::Text(parameters.source),
        SqlParam::Bool(parameters.dry_run), SqlParam::OptionalText(parameters.priority),
