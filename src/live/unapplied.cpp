@@ -37,9 +37,10 @@ class Unapplied : public Interrupts {
     std::map<KeyId, KeyAhead> const unread = record_.ReadKeysAhead();
     Spi::Commit();
     if (!position) return;
-    // Keys of a cluster wait because their slots are being moved.
+    // They have changed, and may have gone without a command for each. Keys of a cluster wait because their
+    // slots are being moved.
     for (const auto &[id, key] : unread)
-      if (key.kind == KeyAhead::kAgain && record_.link() == 0) Take(id.first, id.second);
+      if (key.kind != KeyAhead::kStored && record_.link() == 0) Take(id.first, id.second);
     SpoolFiles spool(record_.run_id(), record_.link());
     auto const reader = pg::ValueOrThrow(stream::StreamSpoolReader::Open(spool, position->point));
     if (reader != nullptr) Read(*reader, *position);
