@@ -37,6 +37,19 @@ VerificationRecord::VerificationRecord(const Parameters &parameters) : migration
                          : SqlParam{FLOAT8OID, 0, true},
        SqlParam::Int8(parameters.max_differences)});
   id_ = row[0].Int8(0);
+  begun_with_ = ReadVersions();
+}
+
+VerificationRecord::Versions VerificationRecord::ReadVersions() const {
+  pg::AsExtensionOwner as_owner;
+  auto const row = Spi::Execute(
+      R"sql(SELECT (SELECT changed_at FROM redis_migrate.migration WHERE migration = $1),
+                coalesce((SELECT max(change_id) FROM redis_migrate.family_change WHERE migration = $1), 0))sql",
+      {SqlParam::Text(migration_)});
+  Versions versions;
+  if (!row[0].IsNull(0)) versions.definition = DatumGetTimestampTz(row[0].Value(0));
+  versions.families = row[0].Int8(1);
+  return versions;
 }
 
 VerificationRecord VerificationRecord::Join(int64 id, Parameters *parameters, bool *is_followed) {
@@ -222,28 +235,10 @@ bool VerificationRecord::HasMetRun() const {
 }
 
 bool VerificationRecord::IsOutdated() const {
-  pg::AsExtensionOwner as_owner;
-  return Spi::Execute(
-             R"sql(SELECT NOT EXISTS (
-                       SELECT
-                       FROM redis_migrate.migration AS m
-                       JOIN redis_migrate.verification AS v USING (migration)
-                       WHERE v.verification_id = $1 AND m.changed_at < v.started_at))sql",
-             {SqlParam::Int8(id_)})[0]
-      .Bool(0);
+  return !begun_with_.definition || ReadVersions().definition != begun_with_.definition;
 }
 
-bool VerificationRecord::HasFamilyChanged() const {
-  pg::AsExtensionOwner as_owner;
-  return Spi::Execute(
-             R"sql(SELECT EXISTS (
-                       SELECT
-                       FROM redis_migrate.family_change AS c
-                       JOIN redis_migrate.verification AS v USING (migration)
-                       WHERE v.verification_id = $1 AND c.changed_at >= v.started_at))sql",
-             {SqlParam::Int8(id_)})[0]
-      .Bool(0);
-}
+bool VerificationRecord::HasFamilyChanged() const { return ReadVersions().families != begun_with_.families; }
 
 void VerificationRecord::Conclude(const std::vector<std::string> &reasons, bool proves) const {
   ForgetMet();

@@ -86,20 +86,28 @@ class VerificationRecord {
 
   // Whether a run of the migration wrote rows since the verification began, or may still do so.
   bool HasMetRun() const;
-  // Whether the definition of the migration was changed since.
+  // Whether the definition of the migration was changed since, or is gone. Not for those who take part.
   bool IsOutdated() const;
-  // Whether the state of one of its families was.
+  // Whether the state of one of its families was. Likewise.
   bool HasFamilyChanged() const;
 
   void Conclude(const std::vector<std::string> &reasons, bool proves) const;
   void Fail(const std::string &sqlstate, const std::string &message) const;
 
  private:
+  // What tells that something has changed, also if the clock was set back.
+  struct Versions {
+    std::optional<TimestampTz> definition;  // nothing: it is gone
+    int64 families = 0;
+  };
+
   VerificationRecord() = default;
+  Versions ReadVersions() const;
 
   std::string migration_;
   int64 id_ = 0;
   int part_ = 0;
+  Versions begun_with_;
 };
 
 }  // namespace prm

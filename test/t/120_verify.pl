@@ -200,6 +200,10 @@ is(verify_while(sub { $redis->cli_lines("SET nobody x\nDEL nobody\n") }), 'f|key
 like(verify_while(sub { rows(q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'postgres')}) }), qr/^f\|.*a family has changed hands meanwhile$/, 'a family that changes hands');
 rows(q{SELECT redis_migrate.set_family_state('live', 's:{id}', 'redis')});
 is(verify_while(sub { rows(q{SELECT redis_migrate.skip_keys('live', 'nothing:*')}) }), 'f|the definition of the migration was changed meanwhile', 'a definition that changes');
+# A clock that is set back hides neither.
+is(verify_while(sub { rows(q{SELECT redis_migrate.skip_keys('live', 'nobody:*'); UPDATE redis_migrate.migration SET changed_at = '2001-01-01';
+    SELECT redis_migrate.set_family_state('live', 's:{id}', 'postgres'), redis_migrate.set_family_state('live', 's:{id}', 'redis'); UPDATE redis_migrate.family_change SET changed_at = '2001-01-01'}) }),
+    'f|a family has changed hands meanwhile; the definition of the migration was changed meanwhile', 'whatever the clock says');
 is(verify(q{, source => 'scan'}) . verdict(), 't|', 'without any of that it is proved');
 
 # At a ceiling of all these keys a second.
