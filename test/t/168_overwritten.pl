@@ -43,7 +43,7 @@ rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 rows(q{SELECT redis_migrate.start_reverse('live')});
 rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live')});
-rows(qq{SET client_min_messages = error; CALL redis_migrate.cutover('live', 'confirmed', pattern => '$_')}) for 'a:{id}', 'h:{id}', 'e:{id}';
+rows(qq{SET client_min_messages = error; CALL redis_migrate.cutover('live', 'confirmed', pattern => '$_', max_pause => '30 s')}) for 'a:{id}', 'h:{id}', 'e:{id}';
 
 is(at_once(sub {
     $redis->cli_lines("SET a:1 late1\nHSET h:1 f late\nHSET e:1 f late\nSET a:2 late1\nAPPEND a:2 late2\nDEL a:3\nSET a:8 late8\nHSET h:8 f late\nSET r:1 w\n");

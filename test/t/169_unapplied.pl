@@ -41,7 +41,7 @@ $redis->cli_lines(join '', map { "SET a:$_ v\nHSET h:$_ f v\n" } 1 .. 20);
 rows(q{SELECT redis_migrate.start('live', live => true)});
 is(wait_for($node), '', 'live sync');
 rows(q{SELECT redis_migrate.start_reverse('live')});
-rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live'); CALL redis_migrate.cutover('live', 'confirmed')});
+rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live'); CALL redis_migrate.cutover('live', 'confirmed', max_pause => '30 s')});
 
 my $commands = "HSET h:2 f late\nSET a:1 late1\nHSET h:1 f late\nSET a:2 late\nAPPEND a:2 2\nSET a:3 late3 EX 7500\nSET a:4 late4\nEXPIRE a:4 7500\nDEL a:5\nSET a:21 late21\n";
 my $wanted = 'a:1 written late1, a:2 written late2, a:21 written late21, a:3 written late3 02, a:4 written late4 02, a:5 deleted, h:1 written, h:2 written';
