@@ -9,12 +9,12 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION redis_migrate.installation() IS
-    'Identifies this CREATE EXTENSION: pg_dump does not carry the number over, pg_upgrade does';
+    'Identifies this CREATE EXTENSION. pg_upgrade keeps the number; a dump does not carry it';
 
 CREATE TABLE redis_migrate.definition_owners ();
 ALTER TABLE redis_migrate.definition_owners REPLICA IDENTITY FULL;
 COMMENT ON TABLE redis_migrate.definition_owners IS
-    'Always empty. Each role that owns a definition is granted SELECT on a column, so that DROP ROLE is refused; dropping its last definition revokes the grant';
+    'Always empty. Each role that owns a definition is granted SELECT on one of its columns, so that DROP ROLE fails. The grant is revoked when the role''s last definition is dropped';
 DO $$
 BEGIN
     EXECUTE (SELECT pg_catalog.concat('ALTER TABLE redis_migrate.definition_owners ',
@@ -30,44 +30,44 @@ COMMENT ON FUNCTION redis_migrate.owner_role_in(cstring) IS 'Input of owner_role
 CREATE FUNCTION redis_migrate.owner_role_out(redis_migrate.owner_role) RETURNS cstring
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_owner_role_out';
 COMMENT ON FUNCTION redis_migrate.owner_role_out(redis_migrate.owner_role) IS
-    'Output of owner_role: name/role/database/installation, with the name that the role has now';
+    'Output of owner_role: name/role/database/installation, with the current name of the role';
 CREATE TYPE redis_migrate.owner_role (
     INPUT = redis_migrate.owner_role_in, OUTPUT = redis_migrate.owner_role_out, INTERNALLENGTH = VARIABLE, ALIGNMENT = int4,
     STORAGE = main);
 
 CREATE FUNCTION redis_migrate.stamp_owner(role oid) RETURNS redis_migrate.owner_role
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_stamp_owner';
-COMMENT ON FUNCTION redis_migrate.stamp_owner(oid) IS 'A role as an owner in this database';
+COMMENT ON FUNCTION redis_migrate.stamp_owner(oid) IS 'Makes a role an owner in this database';
 
 CREATE FUNCTION redis_migrate.stamped_role(owner redis_migrate.owner_role) RETURNS oid
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_stamped_role';
 COMMENT ON FUNCTION redis_migrate.stamped_role(redis_migrate.owner_role) IS
-    'The stored OID, whether or not it is valid here; for indexes';
+    'The stored OID of the role, valid here or not; for indexes';
 
 CREATE FUNCTION redis_migrate.owner_oid(owner redis_migrate.owner_role) RETURNS oid
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_owner_oid';
 COMMENT ON FUNCTION redis_migrate.owner_oid(redis_migrate.owner_role) IS
-    'The owner of a definition; NULL where the role does not exist or has no grant on definition_owners';
+    'The role that owns a definition; NULL if it does not exist or has no grant on definition_owners';
 
 CREATE FUNCTION redis_migrate.acting_role(owner redis_migrate.owner_role) RETURNS oid
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_acting_role';
 COMMENT ON FUNCTION redis_migrate.acting_role(redis_migrate.owner_role) IS
-    'The role as which background workers run a definition: its owner, or none before resume_restored';
+    'The role as which background workers run a definition: its owner. A restored definition has none before resume_restored';
 
 CREATE FUNCTION redis_migrate.shown_owner(owner redis_migrate.owner_role) RETURNS regrole
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_shown_owner';
 COMMENT ON FUNCTION redis_migrate.shown_owner(redis_migrate.owner_role) IS
-    'The owner as views show it, also of a record whose definition is gone';
+    'The owner as views show it, even of a record whose definition is gone';
 
 CREATE FUNCTION redis_migrate.may_see(owner redis_migrate.owner_role) RETURNS boolean
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_may_see';
 COMMENT ON FUNCTION redis_migrate.may_see(redis_migrate.owner_role) IS
-    'Whether the caller has the privileges of that owner; superusers also see definitions without an owner';
+    'Whether the caller has the privileges of that owner. Superusers also see definitions without an owner';
 
 CREATE FUNCTION redis_migrate.is_restored(owner redis_migrate.owner_role) RETURNS boolean
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_is_restored';
 COMMENT ON FUNCTION redis_migrate.is_restored(redis_migrate.owner_role) IS
-    'Whether the definition was stored elsewhere: it came with a dump, or this database is a copy';
+    'Whether the definition was stored elsewhere, because it came with a dump, or this database is a copy';
 
 CREATE FUNCTION redis_migrate.owner_name(owner redis_migrate.owner_role) RETURNS text
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_owner_name';
@@ -75,9 +75,10 @@ COMMENT ON FUNCTION redis_migrate.owner_name(redis_migrate.owner_role) IS 'The n
 
 CREATE FUNCTION redis_migrate.owner_problem(owner redis_migrate.owner_role) RETURNS text
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_owner_problem';
-COMMENT ON FUNCTION redis_migrate.owner_problem(redis_migrate.owner_role) IS 'The reason why a definition has no owner; NULL where it has one';
+COMMENT ON FUNCTION redis_migrate.owner_problem(redis_migrate.owner_role) IS
+    'Why a definition has no owner; NULL if it has one';
 
 CREATE FUNCTION redis_migrate.release_owner() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_release_owner';
 COMMENT ON FUNCTION redis_migrate.release_owner() IS
-    'Trigger of definition tables: revokes the grant of a role that no longer owns a definition';
+    'Trigger of tables with definitions: revokes the grant of a role that no longer owns a definition';

@@ -4,7 +4,7 @@
 CREATE FUNCTION redis_migrate.index_key(name bytea) RETURNS bytea
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_index_key';
 COMMENT ON FUNCTION redis_migrate.index_key(bytea) IS
-    'The index key of a name of any length: the name itself up to 256 bytes, otherwise its first 256 bytes and the SHA-256 of the whole';
+    'The index key of a name of any length: the name itself up to 256 bytes, otherwise its first 256 bytes and the SHA-256 of the whole name';
 
 CREATE TABLE redis_migrate.migration (
     migration   text PRIMARY KEY CHECK (migration OPERATOR(pg_catalog.<>) ''),
@@ -21,7 +21,7 @@ CREATE TABLE redis_migrate.migration (
     CHECK (server IS NOT NULL OR file IS NOT NULL)
 );
 COMMENT ON TABLE redis_migrate.migration IS
-    'Named jobs: a server or a file, a source and mappings. changed_at moves with every change of the definition, altered_at not if a mapping was added or dropped that shares no keys with others; journal: runs and live sync keep the earlier images of rows';
+    'Migrations: a server or a file, a source, and mappings. changed_at: the last change of the definition. altered_at: the same, but it ignores added and dropped mappings that share no keys with others. journal: runs and live sync keep the earlier images of rows';
 
 CREATE TABLE redis_migrate.mapping (
     mapping_id    bigint GENERATED ALWAYS AS IDENTITY UNIQUE,
@@ -58,7 +58,7 @@ CREATE TABLE redis_migrate.mapping (
     PRIMARY KEY (migration, mapping)
 );
 COMMENT ON TABLE redis_migrate.mapping IS
-    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights. ledger_mark is row_hash(mapping_id) by the secret with which the entries of its ledger were made; NULL until a run has made sure that they fit the ledger. ledger_keys are the types of the key columns of which the entries of a packed ledger are hashes, as far as these depend on them, and the labels of enums';
+    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation, target_owner: the target and its owner when the mapping''s owner last accepted them; trusted_roles: other roles whose SQL may run with the owner''s rights. ledger_mark: row_hash(mapping_id) under the secret of the ledger''s entries; NULL until a run has checked that the secret fits the ledger. ledger_keys: the types of the key columns, as far as the hashes in a packed ledger depend on them, and the labels of enums';
 COMMENT ON SEQUENCE redis_migrate.mapping_mapping_id_seq IS 'Numbers of mappings';
 
 CREATE TABLE redis_migrate.mapping_check (
@@ -70,14 +70,14 @@ CREATE TABLE redis_migrate.mapping_check (
     FOREIGN KEY (migration, mapping) REFERENCES redis_migrate.mapping ON DELETE CASCADE ON UPDATE CASCADE
 );
 COMMENT ON TABLE redis_migrate.mapping_check IS
-    'Conditions on the output rows of a mapping''s query; a row for which a condition is not true is rejected under its name';
+    'Conditions on the rows that a mapping''s query yields. If a condition is not true, the key is rejected under the name of the check';
 
 CREATE TABLE redis_migrate.skip_pattern (
     migration text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
     pattern   text NOT NULL,
     PRIMARY KEY (migration, pattern)
 );
-COMMENT ON TABLE redis_migrate.skip_pattern IS 'Patterns whose keys are not to be migrated';
+COMMENT ON TABLE redis_migrate.skip_pattern IS 'Patterns whose keys are not migrated';
 
 CREATE TABLE redis_migrate.run (
     run_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -115,7 +115,7 @@ CREATE TABLE redis_migrate.run (
 ) WITH (fillfactor = 50);
 CREATE INDEX run_migration ON redis_migrate.run (migration, run_id);
 COMMENT ON TABLE redis_migrate.run IS
-    'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows; if a level is read in parts, run_part has one for each. The rate shown is that since active_time was window_began, when window_read keys had been read; (next_began, next_read) is the next such point, and takes its place when it is 30 seconds old';
+    'Executions of migrations. (level, position) is the checkpoint; the transaction that writes rows also writes it. If a level is read in parts, run_part has a checkpoint for each. The shown rate begins at active_time window_began, when window_read keys had been read. (next_began, next_read) is the next such point, and replaces this one once it is 30 seconds old. unlogged_mark: the number in the table of that name when what the run had stored was last known to be there';
 COMMENT ON SEQUENCE redis_migrate.run_run_id_seq IS 'Numbers of runs';
 
 CREATE UNLOGGED TABLE redis_migrate.unlogged_mark (
@@ -123,7 +123,7 @@ CREATE UNLOGGED TABLE redis_migrate.unlogged_mark (
     mark    uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid()
 );
 COMMENT ON TABLE redis_migrate.unlogged_mark IS
-    'A random number, drawn when a run begins and the table is empty. PostgreSQL empties the table with all unlogged tables, so a run with another number began before that';
+    'A random number that a run draws if the table is empty. PostgreSQL empties the table whenever it empties unlogged tables, so a run that noted another number began before that';
 
 CREATE TABLE redis_migrate.run_part (
     run_id         bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -143,7 +143,7 @@ CREATE TABLE redis_migrate.run_part (
     PRIMARY KEY (run_id, level, part)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.run_part IS
-    'Parts of a level that several processes read side by side, each with its own checkpoint. share: the slots of a master of a cluster, a range of the cursors of a server, or a share of the names';
+    'Parts of a level that several processes read side by side, each with its own checkpoint. share: the slots of a cluster''s master, a range of a server''s cursors, or a share of the names';
 
 CREATE TABLE redis_migrate.run_count (
     run_id  bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -157,7 +157,7 @@ CREATE TABLE redis_migrate.run_count (
 ) WITH (fillfactor = 50);
 ALTER TABLE redis_migrate.run_count REPLICA IDENTITY FULL;
 COMMENT ON TABLE redis_migrate.run_count IS
-    'Keys per outcome, reason, pattern (NULL: unmapped) and part of the level (0: not read in parts); the outcome read counts the names that the source returned';
+    'Numbers of keys by outcome, reason, pattern (NULL: unmapped) and part of the level (0: the level is not read in parts). The outcome read counts the names that the source returned';
 
 CREATE TABLE redis_migrate.mapping_count (
     run_id    bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -177,7 +177,8 @@ CREATE TABLE redis_migrate.mapping_count (
     prune_detail text,
     PRIMARY KEY (run_id, part, mapping)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome. changed_here, deleted_here: how many of those that were changed or deleted, and of those that were inserted, somebody else had changed or deleted since they were stored; known with a packed ledger, once its news is merged. expired, unclear: with an on_expire, rows that left because their keys had expired, and those of which it is not known. prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
+COMMENT ON TABLE redis_migrate.mapping_count IS
+    'Numbers of rows by mapping and outcome. changed_here: how many of the changed or deleted rows somebody else had changed since they were stored; deleted_here: how many of the inserted rows somebody else had deleted. A packed ledger knows both once it is merged. expired, unclear: for a mapping with on_expire, rows that left because their keys had expired, and rows for which that is unknown. prune: whether rows without a key were removed; prune_detail: if not, why, or which rows stayed. claims_unchanged: the ledger was empty when the run began, so rows that are as Redis has them become the mapping''s';
 
 CREATE TABLE redis_migrate.reject (
     reject_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -201,7 +202,8 @@ CREATE TABLE redis_migrate.reject (
 CREATE INDEX reject_run ON redis_migrate.reject (run_id, level);
 CREATE INDEX reject_key ON redis_migrate.reject USING hash (key_bytes);
 CREATE INDEX reject_settled ON redis_migrate.reject (settled_at) WHERE settled_at IS NOT NULL;
-COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost. settled_at: when a live run has stored a newer value of the key, or the key was gone';
+COMMENT ON TABLE redis_migrate.reject IS
+    'Rejected keys, with the reason and the payload, so that nothing is lost. settled_at: when a live run stored a newer value of the key, or found the key gone';
 COMMENT ON SEQUENCE redis_migrate.reject_reject_id_seq IS 'Numbers of rejects';
 
 CREATE TABLE redis_migrate.deferred (
@@ -216,7 +218,7 @@ CREATE TABLE redis_migrate.deferred (
     PRIMARY KEY (run_id, level, db, index_key)
 );
 COMMENT ON TABLE redis_migrate.deferred IS
-    'Keys that a foreign key refused, or whose row belongs to a lower key; they are tried again at the end of their level';
+    'Keys that a foreign key refused, or whose row belongs to a lower key. They are tried again at the end of their level';
 
 CREATE TABLE redis_migrate.archived_key (
     migration  text NOT NULL,
@@ -231,7 +233,7 @@ CREATE TABLE redis_migrate.archived_key (
 );
 ALTER TABLE redis_migrate.archived_key ALTER payload SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.archived_key IS
-    'Keys without a mapping, as DUMP payloads: they can be mapped later or restored into a Redis. payload is NULL where it is kept in chunks';
+    'Keys without a mapping, as DUMP payloads. They can be mapped later, or restored into a Redis. payload is NULL if it is kept in chunks';
 
 CREATE TABLE redis_migrate.archive_chunk (
     migration text NOT NULL,
@@ -244,7 +246,7 @@ CREATE TABLE redis_migrate.archive_chunk (
 );
 ALTER TABLE redis_migrate.archive_chunk ALTER bytes SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.archive_chunk IS
-    'Payloads of archived keys that are larger than 1 MB, in chunks of 1 MB counted from 0';
+    'Payloads of archived keys that are larger than 1 MB, in chunks of 1 MB that are counted from 0';
 
 CREATE TABLE redis_migrate.ledger (
     mapping_id bigint NOT NULL,
@@ -259,7 +261,7 @@ ALTER TABLE redis_migrate.ledger REPLICA IDENTITY FULL;
 CREATE INDEX ledger_row ON redis_migrate.ledger (row_hash);
 CREATE INDEX ledger_key ON redis_migrate.ledger (key_hash);
 COMMENT ON TABLE redis_migrate.ledger IS
-    'The full ledger: which key each target row came from, of mappings of which two keys could yield the same row. row_hash and key_hash are the first 8 bytes of redis_migrate.row_hash of (mapping_id, row_key) and of (mapping_id, db, key_bytes)';
+    'The full ledger, for mappings of which two keys could yield the same row: the key that each row came from. row_hash and key_hash are the first 8 bytes of redis_migrate.row_hash of (mapping_id, row_key) and of (mapping_id, db, key_bytes)';
 
 CREATE TABLE redis_migrate.ledger_batch (
     mapping_id    bigint NOT NULL,
@@ -281,8 +283,8 @@ CREATE INDEX ledger_batch_appended ON redis_migrate.ledger_batch (appended_at);
 ALTER TABLE redis_migrate.ledger_batch ALTER inserted SET STORAGE EXTERNAL, ALTER changed SET STORAGE EXTERNAL,
     ALTER removed SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.ledger_batch IS
-    'The packed ledger''s news and the journal of inserts, a row for each batch. Ascending by row_hash, inserted has row_hash and row_image of rows that were inserted (24 bytes each), changed of those that were there, and their row_image before (32 bytes), removed the row_hash of rows that are the mapping''s no more (16 bytes). takes_changed: changed ones became the mapping''s; in_journal: the inserted ones are in the table journal, too. columns stands for those that row_image is of. The end of a run merges it into ledger_segment; it is deleted after pg_redis_migrate.journal_retention';
-COMMENT ON SEQUENCE redis_migrate.ledger_batch_batch_id_seq IS 'Order of batches of the packed ledger';
+    'News for the packed ledger, which is also the journal of inserts: a row for each batch. All lists ascend by row_hash. inserted: row_hash and row_image of inserted rows, 24 bytes each. changed: the same of rows that existed, and their earlier row_image, 32 bytes each. removed: row_hash of rows that are no longer the mapping''s, 16 bytes each. takes_changed: the changed rows became the mapping''s. in_journal: the table journal has the inserted rows, too. columns stands for the columns that row_image covers. The end of a run merges the batches into ledger_segment; they are deleted after pg_redis_migrate.journal_retention';
+COMMENT ON SEQUENCE redis_migrate.ledger_batch_batch_id_seq IS 'Order of the packed ledger''s batches';
 
 CREATE TABLE redis_migrate.ledger_segment (
     mapping_id bigint NOT NULL,
@@ -294,14 +296,14 @@ CREATE TABLE redis_migrate.ledger_segment (
 );
 ALTER TABLE redis_migrate.ledger_segment ALTER entries SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.ledger_segment IS
-    'The packed ledger: row_hash of each row that is the mapping''s, in ascending order, each with the row_image as which it was stored, 24 bytes together and at most 2000 in a row. A row_image of 0 is unknown';
+    'The packed ledger: row_hash of each row that is the mapping''s, in ascending order, and the row_image that was stored, 24 bytes together, at most 2000 rows in a segment. A row_image of 0 is unknown';
 
 CREATE TABLE redis_migrate.ledger_secret (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     secret  bytea NOT NULL CHECK (pg_catalog.octet_length(secret) OPERATOR(pg_catalog.=) 16)
 );
 COMMENT ON TABLE redis_migrate.ledger_secret IS
-    'The key of row_hash, of row_image and of the hashes in ledger: drawn with the first mapping that has a ledger, and dumped with them, so that nobody can make up two keys of one hash';
+    'The secret key of row_hash, row_image and the hashes in ledger, so that nobody can make up two keys with the same hash. The first mapping with a ledger draws it. A dump contains it, because the ledgers need it';
 
 CREATE TABLE redis_migrate.page_key (
     run_id    bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -312,7 +314,7 @@ CREATE TABLE redis_migrate.page_key (
 ALTER TABLE redis_migrate.page_key REPLICA IDENTITY FULL;
 CREATE INDEX page_key_run ON redis_migrate.page_key (run_id, part);
 COMMENT ON TABLE redis_migrate.page_key IS
-    'Keys that were stored although the position of the run does not cover them yet, so that a resumed run does not count them again';
+    'Keys that were stored, although the position of the run does not cover them yet. A resumed run does not count them again';
 
 CREATE TABLE redis_migrate.seen_row (
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -323,7 +325,7 @@ CREATE TABLE redis_migrate.seen_row (
 ALTER TABLE redis_migrate.seen_row REPLICA IDENTITY FULL;
 CREATE INDEX seen_row_run ON redis_migrate.seen_row (run_id, mapping_id);
 COMMENT ON TABLE redis_migrate.seen_row IS
-    'Rows that a run with prune => true has met; emptied when the run ends. A row that is missing here was not in Redis. lost: met by a key that does not own the row';
+    'Rows that a run with prune => true has met; emptied when the run ends. Rows that are missing here were not in Redis. lost: a key that does not own the row met it';
 
 CREATE TABLE redis_migrate.seen_batch (
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -335,18 +337,18 @@ CREATE TABLE redis_migrate.seen_batch (
 );
 ALTER TABLE redis_migrate.seen_batch ALTER hashes SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.seen_batch IS
-    'As seen_row, of mappings with a packed ledger: row_hash of the rows that each batch met, 16 bytes each in ascending order';
-COMMENT ON SEQUENCE redis_migrate.seen_batch_batch_id_seq IS 'Numbers of batches of rows met';
+    'Like seen_row, for mappings with a packed ledger: row_hash of the rows that each batch met, 16 bytes each, in ascending order';
+COMMENT ON SEQUENCE redis_migrate.seen_batch_batch_id_seq IS 'Numbers of batches of met rows';
 
 CREATE FUNCTION redis_migrate.row_hash(VARIADIC key "any") RETURNS bytea
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_hash';
 COMMENT ON FUNCTION redis_migrate.row_hash("any") IS
-    'The hash by which a packed ledger knows a row, of its key columns in the order of the mapping''s key_columns. Raises 55000 before the secret is drawn';
+    'The hash by which a packed ledger knows a row. The arguments are the row''s key columns, in the order of the mapping''s key_columns. Raises 55000 before the secret is drawn';
 
 CREATE FUNCTION redis_migrate.row_image(columns record) RETURNS bigint
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_image';
 COMMENT ON FUNCTION redis_migrate.row_image(record) IS
-    'The image by which a packed ledger tells whether a row still is as it was stored: a hash of the other columns that the mapping fills. Raises 55000 before the secret is drawn';
+    'A hash of the other columns that the mapping fills. It shows a packed ledger whether a row still is as it was stored. Raises 55000 before the secret is drawn';
 
 DO $$
 DECLARE

@@ -6,4 +6,4 @@ COMMENT ON FUNCTION redis_migrate.fdw_validator(text[], oid) IS 'Checks the opti
 
 CREATE FOREIGN DATA WRAPPER redis_migrate VALIDATOR redis_migrate.fdw_validator;
 COMMENT ON FOREIGN DATA WRAPPER redis_migrate IS
-    'Redis servers that migrations read from. Options of a server: host (a path is a unix socket), port, connect_timeout, command_timeout; of a user mapping: username, password, password_file';
+    'Redis servers that migrations read. Options of a server include host (a path is a unix socket), port, connect_timeout and command_timeout; options of a user mapping include username, password and password_file. See docs/connections.md';

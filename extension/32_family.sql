@@ -11,8 +11,8 @@ CREATE TABLE redis_migrate.family_change (
 );
 CREATE INDEX family_change_of ON redis_migrate.family_change (migration, pattern, change_id);
 COMMENT ON TABLE redis_migrate.family_change IS
-    'The states of families, one after another; a family without any is in state redis';
-COMMENT ON SEQUENCE redis_migrate.family_change_change_id_seq IS 'Order of changes of families';
+    'The states of families, one after another. A family without a row is in state redis';
+COMMENT ON SEQUENCE redis_migrate.family_change_change_id_seq IS 'Order of the changes of families';
 
 DO $$
 DECLARE
@@ -27,7 +27,7 @@ $$;
 CREATE FUNCTION redis_migrate.set_family_state(migration text, pattern text, state text, note text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_family_state';
 COMMENT ON FUNCTION redis_migrate.set_family_state(text, text, text, text) IS
-    'Says whose the keys of a pattern are: redis, cutting (still those of Redis), both, postgres, done. In the last three, runs and live sync leave the rows of its mappings alone. Where a reverse feed rests since the family was given back to Redis, one of these three ends that, and all rows are written to Redis, and keys without rows removed. Waits for batches under way';
+    'Says whose the keys of a pattern are: redis, cutting (still Redis''), both, postgres or done. In the last three states, runs and live sync leave the rows of the pattern''s mappings alone. If a reverse feed rests because the family was given back to Redis, one of these three states ends that: all rows are written to Redis, and keys without rows are removed. Waits for batches that are under way';
 
 CREATE VIEW redis_migrate.families WITH (security_barrier) AS
     SELECT g.migration, redis_migrate.shown_owner(g.owner) AS owner, f.pattern, f.mappings, coalesce(c.state, 'redis') AS state,
@@ -40,10 +40,10 @@ CREATE VIEW redis_migrate.families WITH (security_barrier) AS
                        ORDER BY x.change_id DESC LIMIT 1) AS c ON true
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.families IS
-    'The families of the caller''s migrations, or all for members of pg_monitor: a pattern with all its mappings, and whose its keys are. since is NULL if that was never changed';
+    'The families of the caller''s migrations, or all for members of pg_monitor: a pattern with all its mappings, and whose its keys are. since is NULL if the state never changed';
 
 CREATE VIEW redis_migrate.family_changes WITH (security_barrier) AS
     SELECT c.change_id, c.migration, c.pattern, c.state, c.changed_at, c.changed_by, c.note
     FROM redis_migrate.family_change AS c JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON VIEW redis_migrate.family_changes IS 'The history of families: which state, since when, by whom';
+COMMENT ON VIEW redis_migrate.family_changes IS 'The history of families: each state, since when, and who set it';

@@ -61,7 +61,8 @@ CREATE TABLE redis_migrate.audit_family (
     suggestion   text,
     PRIMARY KEY (audit_id, db, pattern, type)
 );
-COMMENT ON TABLE redis_migrate.audit_family IS 'Key families that an audit found; keys of one pattern and several types are a family for each type. type is empty where it is not known';
+COMMENT ON TABLE redis_migrate.audit_family IS
+    'Key families that an audit found. If the keys of a pattern have several types, each type is a family. type is empty if it is unknown';
 
 CREATE TABLE redis_migrate.audit_key (
     audit_id bigint NOT NULL REFERENCES redis_migrate.audit ON DELETE CASCADE,
@@ -74,7 +75,7 @@ CREATE TABLE redis_migrate.audit_key (
     ttl      interval,
     PRIMARY KEY (audit_id, db, rank)
 );
-COMMENT ON TABLE redis_migrate.audit_key IS 'The largest keys of each database that an audit met, masked';
+COMMENT ON TABLE redis_migrate.audit_key IS 'The largest keys that an audit met in each database, masked';
 
 DO $$
 DECLARE
@@ -90,7 +91,7 @@ CREATE PROCEDURE redis_migrate.audit(server name, sample double precision DEFAUL
         databases integer[] DEFAULT NULL, max_rate integer DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_audit';
 COMMENT ON PROCEDURE redis_migrate.audit(name, double precision, interval, integer[], integer) IS
-    'Finds the key families of a server, or of all masters of a cluster, and stores them. sample: keys per family to ask about, below 1 a share, NULL all; max_rate: keys per second. Commits as it goes';
+    'Finds the key families of a server, or of all masters of a cluster, and stores them. sample: how many keys per family to ask about; below 1, a share of them; NULL: all. max_rate: keys per second. Commits as it goes';
 
 CREATE FUNCTION redis_migrate.drop_audit(audit_id bigint) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_audit';
@@ -107,7 +108,7 @@ CREATE VIEW redis_migrate.audits WITH (security_barrier) AS
            a.notes, a.sqlstate, a.message
     FROM redis_migrate.audit AS a
     WHERE redis_migrate.may_see(a.owner);
-COMMENT ON VIEW redis_migrate.audits IS 'Audits of the caller, also while they run';
+COMMENT ON VIEW redis_migrate.audits IS 'Audits of the caller, including those under way';
 
 CREATE VIEW redis_migrate.audit_families WITH (security_barrier) AS
     SELECT f.audit_id, a.server, f.db, f.pattern, NULLIF(f.type, '') AS type, f.types, f.keys, f.asked, f.asked OPERATOR(pg_catalog.<) f.keys AS estimated,
@@ -116,14 +117,14 @@ CREATE VIEW redis_migrate.audit_families WITH (security_barrier) AS
     FROM redis_migrate.audit_family AS f JOIN redis_migrate.audit AS a USING (audit_id)
     WHERE redis_migrate.may_see(a.owner);
 COMMENT ON VIEW redis_migrate.audit_families IS
-    'Key families of the caller''s audits. keys is exact for a pattern of one type. Where estimated is true, bytes, with_ttl and without_ttl are estimates for all keys; types, ttl_spread and encodings count what was seen';
+    'Key families of the caller''s audits. keys is exact for a pattern of one type. If estimated is true, bytes, with_ttl and without_ttl are estimates for all keys; types, ttl_spread and encodings count what was seen';
 
 CREATE VIEW redis_migrate.audit_largest_keys WITH (security_barrier) AS
     SELECT k.audit_id, a.server, k.db, k.rank, k.pattern, k.key, k.type, k.bytes, k.ttl
     FROM redis_migrate.audit_key AS k JOIN redis_migrate.audit AS a USING (audit_id)
     WHERE redis_migrate.may_see(a.owner);
 COMMENT ON VIEW redis_migrate.audit_largest_keys IS
-    'The largest keys of each database among those that were asked about; letters and digits of captures are masked';
+    'The largest keys of each database among those that an audit asked about. Letters and digits of captures are masked';
 
 CREATE FUNCTION redis_migrate.compare_audits(before bigint, after bigint)
     RETURNS TABLE (db integer, pattern text, type text, change text, keys_before bigint, keys_after bigint, keys_growth bigint,
@@ -144,4 +145,4 @@ CREATE FUNCTION redis_migrate.compare_audits(before bigint, after bigint)
     ORDER BY f.db, f.pattern COLLATE "C", f.type
 $$;
 COMMENT ON FUNCTION redis_migrate.compare_audits(bigint, bigint) IS
-    'Differences between two audits, by family: new, gone, grown, shrunk, same; touched: a key was read or written since the first audit ended; renewed: the latest expiry moved on';
+    'Differences between two audits, by family: new, gone, grown, shrunk, same. touched: a key was read or written since the first audit ended. renewed: the latest expiry has moved on';

@@ -12,7 +12,8 @@ CREATE VIEW redis_migrate.mappings WITH (security_barrier) AS
            m.ledger_reason, m.search_path, m.timezone, m.datestyle, m.intervalstyle, m.on_expire, m.on_flush
     FROM redis_migrate.mapping AS m JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
-COMMENT ON VIEW redis_migrate.mappings IS 'Mappings of the caller''s migrations. ledger: how a mapping knows which rows are its own, none, packed or full; ledger_reason: why this one';
+COMMENT ON VIEW redis_migrate.mappings IS
+    'Mappings of the caller''s migrations. ledger: how a mapping knows which rows are its own (none, packed, full); ledger_reason: why it has this ledger';
 
 CREATE VIEW redis_migrate.checks WITH (security_barrier) AS
     SELECT c.migration, c.mapping, c.check_name, c.condition
@@ -54,7 +55,7 @@ CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
         FROM redis_migrate.run_part AS q WHERE q.run_id OPERATOR(pg_catalog.=) r.run_id) AS p
     WHERE redis_migrate.may_see(r.owner);
 COMMENT ON VIEW redis_migrate.runs IS
-    'Executions of migrations: read = vanished + rejected + migrated + archived + skipped, or balanced is false. rows_deleted are rows, not keys';
+    'Executions of migrations: read = vanished + rejected + migrated + archived + skipped, otherwise balanced is false. rows_deleted counts rows, not keys';
 
 CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
     SELECT p.run_id, r.migration, p.level, p.part, p.share, p.done, p.pid, p.position, p.updated_at,
@@ -74,7 +75,7 @@ CREATE VIEW redis_migrate.run_counts WITH (security_barrier) AS
     GROUP BY c.run_id, r.migration, c.pattern, c.outcome, c.reason
     ORDER BY c.run_id, c.pattern COLLATE "C", pg_catalog.array_position(ARRAY['read', 'vanished', 'rejected', 'migrated', 'archived', 'skipped'], c.outcome), c.reason COLLATE "C";
 COMMENT ON VIEW redis_migrate.run_counts IS
-    'Keys per outcome, reason and pattern (NULL: keys that no pattern owns); the outcome read counts the names that the source returned';
+    'Numbers of keys by outcome, reason and pattern (NULL: keys that no pattern owns). The outcome read counts the names that the source returned';
 
 CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
     SELECT c.run_id, r.migration, c.mapping, pg_catalog.sum(c.inserted)::bigint AS inserted, pg_catalog.sum(c.updated)::bigint AS updated,
@@ -89,18 +90,20 @@ CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
                         WHERE m.migration OPERATOR(pg_catalog.=) r.migration AND m.mapping OPERATOR(pg_catalog.=) c.mapping),
              c.mapping COLLATE "C";
 COMMENT ON VIEW redis_migrate.mapping_counts IS
-    'Rows per mapping by outcome; changed_here and deleted_here: how many of the rows that were written or deleted somebody else had changed or deleted since they were stored; after a run with prune, whether it removed the rows without a key, and if not, why; with an on_expire, how many rows left because their keys had expired, and of how many that is unclear';
+    'Numbers of rows by mapping and outcome. changed_here, deleted_here: how many rows somebody else had changed or deleted since they were stored. expired, unclear: for a mapping with on_expire, how many rows left because their keys had expired, and how many for which that is unclear. prune, prune_detail: whether a run with prune removed the rows without a key, and if not, why, or which rows stayed';
 
 CREATE FUNCTION redis_migrate.bytes_as_text(bytes bytea) RETURNS text
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_bytes_as_text';
-COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS 'Bytes from Redis as text: UTF-8, converted to the server''s encoding; NULL where they are not valid';
+COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS
+    'Bytes from Redis as text: UTF-8, converted to the server''s encoding; NULL if they are not valid';
 
 CREATE VIEW redis_migrate.rejects WITH (security_barrier) AS
     SELECT j.reject_id, j.run_id, r.migration, j.db, redis_migrate.bytes_as_text(j.key_bytes) AS key, j.key_bytes, j.type,
            j.pattern, j.mapping, j.rule, j.sqlstate, j.message, j.partial, j.payload, j.expires_at, j.created_at, j.settled_at
     FROM redis_migrate.reject AS j JOIN redis_migrate.run AS r USING (run_id)
     WHERE redis_migrate.may_see(r.owner);
-COMMENT ON VIEW redis_migrate.rejects IS 'Rejected keys: rule is the name of a check, capture, column or constraint, or a built-in rule; settled_at: since when nothing of the key is amiss any more, in a live run';
+COMMENT ON VIEW redis_migrate.rejects IS
+    'Rejected keys. rule: the name of a check, capture, column or constraint, or a built-in rule. settled_at: since when, in a live run, nothing is wrong with the key any more';
 
 CREATE VIEW redis_migrate.archive WITH (security_barrier) AS
     SELECT a.migration, a.db, redis_migrate.bytes_as_text(a.key_bytes) AS key, a.key_bytes, a.type,
@@ -112,7 +115,7 @@ CREATE VIEW redis_migrate.archive WITH (security_barrier) AS
     FROM redis_migrate.archived_key AS a JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.archive IS
-    'Keys without a mapping, as DUMP payloads that RESTORE takes. Do not select payload where values are large: it is assembled from chunks';
+    'Keys without a mapping, as DUMP payloads that RESTORE takes. Do not select payload of large values: it is put together from chunks';
 
 CREATE VIEW redis_migrate.archive_chunks WITH (security_barrier) AS
     SELECT c.migration, c.db, a.key_bytes, c.chunk_no, c.bytes
@@ -120,7 +123,7 @@ CREATE VIEW redis_migrate.archive_chunks WITH (security_barrier) AS
     JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.archive_chunks IS
-    'Archived payloads larger than 1 MB, in chunks, for those too large to be sent whole';
+    'Archived payloads larger than 1 MB, in chunks, for payloads that are too large to be sent whole';
 
 CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
     SELECT s.run_id, s.migration, s.pid, s.state, s.level OPERATOR(pg_catalog.+) 1 AS level, s.read AS keys_read, e.keys_estimated,
@@ -168,4 +171,4 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
                END OPERATOR(pg_catalog./) w.rate AS seconds_left) AS l
     WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'interrupted']);
 COMMENT ON VIEW redis_migrate.progress IS
-    'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated is what it says of the databases that it has been read of so far, or follows from the share of its bytes; keys_per_second is the rate of the 30 to 60 seconds before the last commit and of the time since, and estimated_end follows from it; both are NULL until the first commit. percent: how much of the level has been read, if the source says how much there is';
+    'Runs that are under way: keys as of the last commit, times as of now. percent: how much of the level has been read, if the source says how much there is. keys_estimated of a file: what the file says of the databases that were read so far, or what follows from the share of its bytes. keys_per_second: the rate of the 30 to 60 seconds before the last commit, and of the time since. estimated_end follows from the rate. Both are NULL until the first commit';

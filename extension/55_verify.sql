@@ -27,7 +27,7 @@ CREATE TABLE redis_migrate.verification (
 ) WITH (fillfactor = 50);
 CREATE INDEX verification_migration ON redis_migrate.verification (migration, verification_id);
 COMMENT ON TABLE redis_migrate.verification IS
-    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not; proves: that is so but for keys that never held still, of which each has a line in verification_difference. followed: live sync was under way when it began. keys_unwatched: keys whose rows were not equal, and which could not be watched beside live sync, so that a difference was taken for one when the value was read three times in a row';
+    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not. proves: the same, except for keys that never held still; each of them has a line in verification_difference. followed: live sync was under way when the verification began';
 COMMENT ON SEQUENCE redis_migrate.verification_verification_id_seq IS 'Numbers of verifications';
 
 CREATE TABLE redis_migrate.verification_part (
@@ -51,7 +51,7 @@ CREATE TABLE redis_migrate.verification_part (
     PRIMARY KEY (verification_id, part)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.verification_part IS
-    'Parts of the source of a verification that several processes read side by side. share: the slots of a master of a cluster, a range of the cursors of a server, or a share of the names; position: where it begins; rejected: keys by rule, once it is done; restarts: how often it began again because the server had been restarted';
+    'Parts of a verification''s source that several processes read side by side. share: the slots of a cluster''s master, a range of a server''s cursors, or a share of the names; position: where the part begins; rejected: keys by rule, once the part is done; restarts: how often it began again because the server was restarted';
 
 CREATE TABLE redis_migrate.verification_count (
     verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
@@ -67,7 +67,7 @@ CREATE TABLE redis_migrate.verification_count (
     PRIMARY KEY (verification_id, part, mapping)
 );
 COMMENT ON TABLE redis_migrate.verification_count IS
-    'Rows per mapping by what a verification found in each part of its source, and beside them (part 0); extra is NULL where it was not looked for. unsettled counts keys; not_kept: how many rows that differ have no line in verification_difference';
+    'Numbers of rows by mapping and finding, for each part of a verification''s source and outside them (part 0). extra is NULL if it was not looked for. unsettled counts keys. not_kept: how many rows that differ have no line in verification_difference';
 
 CREATE TABLE redis_migrate.verification_difference (
     difference_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -86,7 +86,7 @@ CREATE TABLE redis_migrate.verification_difference (
 );
 CREATE INDEX verification_difference_of ON redis_migrate.verification_difference (verification_id);
 COMMENT ON TABLE redis_migrate.verification_difference IS
-    'What differs, a line for each column; of each mapping so many rows as were asked for. number: of the row among those of the part and mapping; row_key: the key columns of the row, as an array';
+    'What differs, a line for each column, for as many rows of each mapping as were asked for. number: the row''s number in its part and mapping; row_key: the row''s key columns, as an array';
 COMMENT ON SEQUENCE redis_migrate.verification_difference_difference_id_seq IS 'Numbers of differences';
 
 CREATE TABLE redis_migrate.verification_met (
@@ -101,8 +101,8 @@ CREATE TABLE redis_migrate.verification_met (
 );
 ALTER TABLE redis_migrate.verification_met ALTER hashes SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.verification_met IS
-    'row_hash of the rows that the keys of each batch yield, 16 bytes each in ascending order, while a verification runs; suspects: of versions of rows that no key has yielded so far';
-COMMENT ON SEQUENCE redis_migrate.verification_met_batch_id_seq IS 'Numbers of batches of rows met';
+    'While a verification runs: row_hash of the rows that each batch''s keys yield, 16 bytes each, in ascending order. suspects: versions of rows that no key has yielded so far';
+COMMENT ON SEQUENCE redis_migrate.verification_met_batch_id_seq IS 'Numbers of batches of met rows';
 
 DO $$
 DECLARE
@@ -120,12 +120,12 @@ CREATE PROCEDURE redis_migrate.verify(migration text, sample double precision DE
         source text DEFAULT NULL, max_differences integer DEFAULT 100, workers integer DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_verify';
 COMMENT ON PROCEDURE redis_migrate.verify(text, double precision, text, text, integer, integer) IS
-    'Compares what Redis has with the rows of a migration, and the rows with what Redis has; changes neither. Also while a run is under way. sample: a share of the keys, between 0 and 1, for a quick look; max_differences: so many rows that differ are kept of each mapping; workers: as many processes read the source side by side, by default a number that suits it. Commits as it goes';
+    'Compares what Redis has with the rows of a migration, and the rows with what Redis has. It changes neither, and may run beside a run. sample: a share of the keys, between 0 and 1, for a quick look; max_differences: how many rows that differ are kept for each mapping; workers: how many processes read the source side by side, by default a number that suits it. Commits as it goes';
 
 CREATE PROCEDURE redis_migrate.join_verification(verification_id bigint)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_join_verification';
 COMMENT ON PROCEDURE redis_migrate.join_verification(bigint) IS
-    'Reads parts of a verification that another process leads, one after the other, until none is left that nobody reads; what workers call. Commits as it goes';
+    'Reads parts of a verification that another process leads, one after the other, until none is left that nobody reads. Background workers call it. Commits as it goes';
 
 CREATE VIEW redis_migrate.verifications WITH (security_barrier) AS
     SELECT v.verification_id, v.migration, redis_migrate.shown_owner(v.owner) AS owner, v.source, v.mapping, v.sample,
@@ -138,7 +138,7 @@ CREATE VIEW redis_migrate.verifications WITH (security_barrier) AS
     FROM redis_migrate.verification AS v
     WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.verifications IS
-    'Verifications of the caller''s migrations, or all for members of pg_monitor: whether Redis and the tables are equal, and if that is not proved, why';
+    'Verifications of the caller''s migrations, or all for members of pg_monitor: whether Redis and the tables are equal, and why not if that is not proved';
 
 CREATE VIEW redis_migrate.verification_parts WITH (security_barrier) AS
     SELECT p.verification_id, v.migration, p.part, p.share, p.done, p.pid, p.updated_at, p.keys_read, p.keys_read_again, p.keys_rejected,
@@ -146,7 +146,7 @@ CREATE VIEW redis_migrate.verification_parts WITH (security_barrier) AS
     FROM redis_migrate.verification_part AS p JOIN redis_migrate.verification AS v USING (verification_id)
     WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.verification_parts IS
-    'Parts of verifications that several processes read side by side: the share of the source, the process that reads or last read it, and how many keys; of the caller''s migrations, or all for members of pg_monitor';
+    'Parts of verifications that several processes read side by side: the share of the source, the process that reads or last read it, and how many keys. Of the caller''s migrations, or all for members of pg_monitor';
 
 CREATE VIEW redis_migrate.verification_counts WITH (security_barrier) AS
     SELECT c.verification_id, v.migration, c.mapping,
@@ -159,7 +159,7 @@ CREATE VIEW redis_migrate.verification_counts WITH (security_barrier) AS
     GROUP BY c.verification_id, v.migration, c.mapping
     ORDER BY c.verification_id, c.mapping COLLATE "C";
 COMMENT ON VIEW redis_migrate.verification_counts IS
-    'Rows per mapping: checked = equal + missing + different + expiry_differs; extra: rows of the mapping that no key yields, NULL where they were not looked for; unsettled: keys that changed each time they were read';
+    'Numbers of rows by mapping: checked = equal + missing + different + expiry_differs. extra: rows of the mapping that no key yields, NULL if they were not looked for. unsettled: keys that changed each time they were read';
 
 CREATE VIEW redis_migrate.verification_differences WITH (security_barrier) AS
     SELECT d.difference_id, d.verification_id, v.migration, d.mapping, d.kind, d.db,
@@ -175,4 +175,4 @@ CREATE VIEW redis_migrate.verification_differences WITH (security_barrier) AS
     CROSS JOIN LATERAL (SELECT redis_migrate.may_see(v.owner) AS sees, '[^[:punct:][:space:]]' AS letters) AS m
     WHERE m.sees OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.verification_differences IS
-    'What verifications of the caller''s migrations found to differ, a line for each column; for members of pg_monitor letters and digits are masked. Of long values, the part in which they begin to differ';
+    'Differences that verifications of the caller''s migrations found, a line for each column. Members of pg_monitor see letters and digits masked. Of a long value, the part is shown where the values begin to differ';

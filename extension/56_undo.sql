@@ -18,7 +18,7 @@ CREATE TABLE redis_migrate.journal (
 CREATE INDEX journal_recorded ON redis_migrate.journal (recorded_at);
 ALTER TABLE redis_migrate.journal ALTER entries SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.journal IS
-    'The rows that runs and live sessions have changed, in blocks, in the order in which they did; journal_entries shows the lines. columns: those of the target then, of which the first are the key columns, so many as keys, and types what they were of, without domains. entries: lines with the values of rows before, as texts, and digests of those afterwards, made with salt. deletes: some of the rows were deleted';
+    'Rows that runs and live sessions changed, in blocks, in the order of the changes. journal_entries shows the lines. columns: the target''s columns at that time, of which the first `keys` ones are the key columns; types: their types, without domains. entries: lines with the rows'' earlier values, as texts, and digests of the later ones, made with salt. deletes: some of the rows were deleted';
 COMMENT ON SEQUENCE redis_migrate.journal_journal_id_seq IS 'Order of changes in the journal';
 
 CREATE TABLE redis_migrate.journal_value (
@@ -31,7 +31,8 @@ CREATE TABLE redis_migrate.journal_value (
 );
 CREATE INDEX journal_value_recorded ON redis_migrate.journal_value (recorded_at);
 ALTER TABLE redis_migrate.journal_value ALTER bytes SET STORAGE EXTERNAL;
-COMMENT ON TABLE redis_migrate.journal_value IS 'Values of more than 1 MB in lines of the journal, in pieces of 1 MB counted from 0';
+COMMENT ON TABLE redis_migrate.journal_value IS
+    'Values of more than 1 MB in lines of the journal, in pieces of 1 MB that are counted from 0';
 COMMENT ON SEQUENCE redis_migrate.journal_value_value_id_seq IS 'Numbers of large values in the journal';
 
 CREATE TABLE redis_migrate.journal_insert (
@@ -50,7 +51,7 @@ CREATE TABLE redis_migrate.journal_insert (
 CREATE INDEX journal_insert_recorded ON redis_migrate.journal_insert (recorded_at);
 ALTER TABLE redis_migrate.journal_insert ALTER inserted SET STORAGE EXTERNAL;
 COMMENT ON TABLE redis_migrate.journal_insert IS
-    'Rows that runs of mappings without a packed ledger have inserted, packed as in ledger_batch. sorted: a list of an undo, which has the rows of one range of hashes that it has not removed yet, or has left, each once; it takes rows of ledger_batch over, too';
+    'Rows that runs of mappings without a packed ledger inserted, packed as in ledger_batch. sorted: a list that an undo made. It has each row of one range of hashes that the undo has not yet removed, or has left, once, and includes rows of ledger_batch';
 COMMENT ON SEQUENCE redis_migrate.journal_insert_insert_id_seq IS 'Numbers of lists of inserted rows';
 
 CREATE TABLE redis_migrate.undo (
@@ -64,7 +65,8 @@ CREATE TABLE redis_migrate.undo (
     pid         integer NOT NULL DEFAULT pg_catalog.pg_backend_pid(),
     PRIMARY KEY (run_id, dry_run)
 );
-COMMENT ON TABLE redis_migrate.undo IS 'Runs that were undone, or are being undone: the last call for each, and the last dry run since';
+COMMENT ON TABLE redis_migrate.undo IS
+    'Runs that were undone, or are being undone: the last call for each run, and the last dry run since';
 
 CREATE TABLE redis_migrate.undo_count (
     run_id   bigint NOT NULL,
@@ -82,7 +84,7 @@ CREATE TABLE redis_migrate.undo_count (
     FOREIGN KEY (run_id, dry_run) REFERENCES redis_migrate.undo ON DELETE CASCADE
 );
 COMMENT ON TABLE redis_migrate.undo_count IS
-    'What undoing a run did to the rows of each mapping. left_alone: rows that somebody else has changed since; failed: rows that the target refused; unknown: changes of the run that are not in its journal; already: rows that somebody else had taken back before; changes: how many changes of the run are dealt with, of which a row may have had several';
+    'What undoing a run did to the rows of each mapping. left_alone: rows that somebody else has changed since; failed: rows that the target refused; unknown: changes of the run that are not in its journal; already: rows that somebody else had taken back before; changes: how many of the run''s changes are dealt with. A row may have several changes';
 
 CREATE TABLE redis_migrate.undo_left (
     run_id   bigint NOT NULL,
@@ -95,8 +97,7 @@ CREATE TABLE redis_migrate.undo_left (
     FOREIGN KEY (run_id, dry_run) REFERENCES redis_migrate.undo ON DELETE CASCADE
 );
 CREATE INDEX undo_left_run ON redis_migrate.undo_left (run_id);
-COMMENT ON TABLE redis_migrate.undo_left IS
-    'Rows that were not undone, and why: the first thousand of each call';
+COMMENT ON TABLE redis_migrate.undo_left IS 'Rows that were not undone, and why: the first thousand of each call';
 COMMENT ON SEQUENCE redis_migrate.undo_left_left_id_seq IS 'Numbers of rows that were not undone';
 
 DO $$
@@ -112,7 +113,7 @@ $$;
 CREATE PROCEDURE redis_migrate.undo_run(run_id bigint, dry_run boolean DEFAULT false, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_undo_run';
 COMMENT ON PROCEDURE redis_migrate.undo_run(bigint, boolean, boolean) IS
-    'Gives the rows that a run or live session has written the values that they had before: removes those that it inserted, puts back those that it deleted. Rows that somebody else has changed since are left alone. dry_run: only says what would happen; force: also rows that somebody else has changed, and families that belong to PostgreSQL. Commits as it goes; when it is interrupted, the next call goes on';
+    'Takes back what a run or live session did to rows: changed rows get their earlier values, inserted rows are removed, deleted rows are put back. Rows that somebody else has changed since are left alone. dry_run only says what would happen; force also takes back rows that somebody else has changed, and families that belong to PostgreSQL. Commits as it goes. If it is interrupted, the next call goes on';
 
 CREATE VIEW redis_migrate.undos WITH (security_barrier) AS
     SELECT u.run_id, r.migration, c.mapping,
@@ -133,13 +134,14 @@ CREATE VIEW redis_migrate.undo_leftovers WITH (security_barrier) AS
     FROM redis_migrate.undo_left AS l JOIN redis_migrate.run AS r USING (run_id)
     WHERE redis_migrate.may_see(r.owner)
     ORDER BY l.run_id, l.left_id;
-COMMENT ON VIEW redis_migrate.undo_leftovers IS 'Rows that the last undo_run of a run did not undo, and why; the first thousand';
+COMMENT ON VIEW redis_migrate.undo_leftovers IS
+    'Rows that the last undo_run of a run did not undo, and why; the first thousand';
 
 CREATE FUNCTION redis_migrate.journal_lines(columns integer, keys integer, entries bytea)
     RETURNS TABLE (line integer, operation text, row_key text[], earlier text[], is_changed boolean[])
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_journal_lines';
 COMMENT ON FUNCTION redis_migrate.journal_lines(integer, integer, bytea) IS
-    'The lines of a block of the journal, whose rows have so many columns, and of these so many key columns. Raises XX001 for what is none';
+    'The lines of a block of the journal: columns is the number of the rows'' columns, keys the number of key columns among them. Raises XX001 if the bytes are no block';
 
 CREATE VIEW redis_migrate.journal_entries WITH (security_barrier) AS
     SELECT j.run_id, j.journal_id, l.line, r.migration, m.mapping, j.recorded_at, l.operation, l.row_key,
@@ -150,4 +152,4 @@ CREATE VIEW redis_migrate.journal_entries WITH (security_barrier) AS
          CROSS JOIN LATERAL redis_migrate.journal_lines(pg_catalog.cardinality(j.columns), j.keys, j.entries) AS l
     WHERE redis_migrate.may_see(r.owner);
 COMMENT ON VIEW redis_migrate.journal_entries IS
-    'The rows that runs and live sessions of the caller''s migrations have changed or deleted, with their earlier values, and the columns that were changed. Order by (journal_id, line). A value of more than 1 MB is shown as the number that it has in journal_value';
+    'Rows that runs and live sessions of the caller''s migrations changed or deleted, with their earlier values and the columns that were changed. Order by (journal_id, line). For a value of more than 1 MB it shows the value''s number in journal_value';

@@ -21,7 +21,7 @@ CREATE TABLE redis_migrate.restore (
 ) WITH (fillfactor = 50);
 CREATE INDEX restore_migration ON redis_migrate.restore (migration, restore_id);
 COMMENT ON TABLE redis_migrate.restore IS
-    'Restores of kept keys to a server. position is the checkpoint, written in the transaction that counts the keys before it; by_commands: how many keys were written by the commands of their types, because the server did not take their payloads';
+    'Restores of kept keys to a server. position is the checkpoint; the transaction that counts the keys before it also writes it. by_commands: how many keys were written by the commands of their types, because the server did not take their payloads';
 COMMENT ON SEQUENCE redis_migrate.restore_restore_id_seq IS 'Numbers of restores';
 
 CREATE TABLE redis_migrate.restore_count (
@@ -32,7 +32,7 @@ CREATE TABLE redis_migrate.restore_count (
     UNIQUE NULLS NOT DISTINCT (restore_id, outcome, reason)
 ) WITH (fillfactor = 50);
 ALTER TABLE redis_migrate.restore_count REPLICA IDENTITY FULL;
-COMMENT ON TABLE redis_migrate.restore_count IS 'Keys of a restore per outcome and reason';
+COMMENT ON TABLE redis_migrate.restore_count IS 'Numbers of keys of a restore by outcome and reason';
 
 CREATE TABLE redis_migrate.restore_failure (
     failure_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -43,7 +43,8 @@ CREATE TABLE redis_migrate.restore_failure (
     message    text NOT NULL
 );
 CREATE INDEX restore_failure_of ON redis_migrate.restore_failure (restore_id);
-COMMENT ON TABLE redis_migrate.restore_failure IS 'Keys that a restore could not write, with what the server or the decoder of payloads said';
+COMMENT ON TABLE redis_migrate.restore_failure IS
+    'Keys that a restore could not write, with what the server or the decoder of payloads said';
 COMMENT ON SEQUENCE redis_migrate.restore_failure_failure_id_seq IS 'Numbers of keys that could not be restored';
 
 DO $$
@@ -61,7 +62,7 @@ CREATE PROCEDURE redis_migrate.restore(migration text, server name, source text 
         replace boolean DEFAULT false, dry_run boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_restore';
 COMMENT ON PROCEDURE redis_migrate.restore(text, name, text, text, boolean, boolean) IS
-    'Writes keys that a migration has kept to a Redis, with their expiries: those of its archive, its open rejects, or what its rows say by reverse queries. Continues an interrupted restore with the same arguments. source: archive, rejects, rows; pattern: only keys that fit; replace: overwrites keys that exist; dry_run: writes nothing, and counts what would become of the keys. Commits as it goes';
+    'Writes keys that a migration has kept to a Redis, with their expiries. source: archive; rejects (those that are open); rows (what the rows say, by reverse queries). pattern: only keys that fit it; replace overwrites keys that exist; dry_run writes nothing and counts what would become of the keys. With the same arguments it continues an interrupted restore. Commits as it goes';
 
 CREATE VIEW redis_migrate.restores WITH (security_barrier) AS
     SELECT r.restore_id, r.migration, redis_migrate.shown_owner(r.owner) AS owner, r.server, r.source, r.pattern, r.replace, r.dry_run,
@@ -81,14 +82,14 @@ CREATE VIEW redis_migrate.restores WITH (security_barrier) AS
         FROM redis_migrate.restore_count AS k WHERE k.restore_id OPERATOR(pg_catalog.=) r.restore_id) AS c
     WHERE redis_migrate.may_see(r.owner);
 COMMENT ON VIEW redis_migrate.restores IS
-    'Restores of the caller''s migrations: keys = restored + exists + expired + failed. exists: the server has the key, and it was left as it is; by_commands: how many keys went by the commands of their types instead of RESTORE';
+    'Restores of the caller''s migrations: keys = restored + exists + expired + failed. exists: the server has the key, which was left as it is. by_commands: how many keys were written by the commands of their types instead of RESTORE';
 
 CREATE VIEW redis_migrate.restore_counts WITH (security_barrier) AS
     SELECT c.restore_id, r.migration, c.outcome, c.reason, c.keys
     FROM redis_migrate.restore_count AS c JOIN redis_migrate.restore AS r USING (restore_id)
     WHERE redis_migrate.may_see(r.owner)
     ORDER BY c.restore_id, pg_catalog.array_position(ARRAY['restored', 'exists', 'expired', 'failed'], c.outcome), c.reason COLLATE "C";
-COMMENT ON VIEW redis_migrate.restore_counts IS 'Keys of restores per outcome and reason';
+COMMENT ON VIEW redis_migrate.restore_counts IS 'Numbers of keys of restores by outcome and reason';
 
 CREATE VIEW redis_migrate.restore_failures WITH (security_barrier) AS
     SELECT f.restore_id, r.migration, f.db, redis_migrate.bytes_as_text(f.key_bytes) AS key, f.key_bytes, f.reason, f.message

@@ -3,7 +3,7 @@
 CREATE FUNCTION redis_migrate.count_rows(relation regclass) RETURNS bigint
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'prm_count_rows';
 COMMENT ON FUNCTION redis_migrate.count_rows(regclass) IS
-    'How many rows a relation has; more than a million as the statistics of the planner have it. NULL where the caller may not read it, and of views, foreign tables and tables with row security, whose owners'' functions would run';
+    'How many rows a relation has. Beyond a million, it is the planner''s estimate. NULL if the caller may not read the relation, and for views, foreign tables and tables with row security, because functions of their owners would run';
 
 CREATE FUNCTION redis_migrate.report_json(migration text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -63,8 +63,8 @@ CREATE FUNCTION redis_migrate.report_json(migration text) RETURNS jsonb
     WHERE g.migration = report_json.migration
 $$;
 COMMENT ON FUNCTION redis_migrate.report_json(text) IS
-    'The whole story of a migration: the last audit of its server, the last five runs; of the last of them that was no dry run keys by outcome, rows by mapping, rejects by rule; live sync; the last verification; the last five cutovers and cutbacks, open late writes, the reverse feed. NULL for a migration that the caller does not see';
+    'The whole story of a migration: the last audit of its server; the last five runs; of the last run that was no dry run, keys by outcome, rows by mapping and rejects by rule; live sync; the last verification; the last five cutovers and cutbacks; open late writes; the reverse feed. NULL for a migration that the caller does not see';
 
 CREATE FUNCTION redis_migrate.report(migration text) RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'prm_report';
-COMMENT ON FUNCTION redis_migrate.report(text) IS 'report_json as text, for one screen';
+COMMENT ON FUNCTION redis_migrate.report(text) IS 'report_json as text for one screen';

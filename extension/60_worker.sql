@@ -29,7 +29,7 @@ CREATE TABLE redis_migrate.background_run (
     hint         text
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.background_run IS
-    'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until that was taken. is_flushed: FLUSHALL, FLUSHDB or SWAPDB came since all keys were loaded last. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed. instance is the server on which a live run was started or confirmed: on another one it is paused';
+    'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until the run has taken it. is_flushed: FLUSHALL, FLUSHDB or SWAPDB came since all keys were last loaded. marked_at and incarnation are set before a worker is launched, and cleared when it ends normally: if they are still set after a restart, the server crashed. instance: the server on which a live run was started or confirmed; on another server the run is paused';
 COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of background runs';
 
 CREATE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlstate text, OUT message text, OUT hint text)
@@ -58,31 +58,31 @@ CREATE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlstate text, O
     WHERE p.applies
     LIMIT 1 $$;
 COMMENT ON FUNCTION redis_migrate.worker_role_problem(oid) IS
-    'The reason why no background worker can connect as a role to this database: SQLSTATE, message and the command that fixes it; NULL where it can';
+    'Why no background worker can connect to this database as a role: SQLSTATE, message, and the command that fixes it. NULL if it can';
 
 CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
         on_error text DEFAULT 'continue', prune boolean DEFAULT false, force boolean DEFAULT false,
         workers integer DEFAULT NULL, live boolean DEFAULT false, seed text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start';
 COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text) IS
-    'Runs a migration in background workers, as its owner; it begins when the transaction commits. live: follows every change of the server afterwards, until redis_migrate.stop; rows whose keys the snapshot lacks are removed, with force however many. seed: an absolute path of a dump file on the database server, which a live run begins with where it would need a snapshot. The other options are those of redis_migrate.run';
+    'Runs a migration in background workers, as its owner, once the transaction has committed. live: then follows every change of the server until redis_migrate.stop. A live run removes rows whose keys the snapshot lacks; with force, however many. seed: the absolute path of a dump file on the database server, with which a live run begins if it would need a snapshot. The other options are those of redis_migrate.run';
 
 CREATE FUNCTION redis_migrate.stop(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_stop';
 COMMENT ON FUNCTION redis_migrate.stop(text) IS
-    'Stops the background run of a migration at once, even if the transaction is rolled back; redis_migrate.start resumes it';
+    'Stops the background run of a migration at once, even if the transaction is rolled back. redis_migrate.start resumes it';
 
 CREATE PROCEDURE redis_migrate.wait_for(migration text, timeout interval DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_wait_for';
 COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
-    'Waits for the background run of a migration to end, or, of a live one, until all that was written to the server before the call is applied; raises its error if it failed';
+    'Waits until the background run of a migration ends, or until a live run has applied everything that was written to the server before the call. If the run failed, raises its error';
 
 CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT database oid, OUT owner oid, OUT background_run_id bigint,
         OUT run_id bigint, OUT state text, OUT launched_at timestamptz, OUT since timestamptz, OUT wakeups bigint, OUT runs bigint,
         OUT sqlstate text, OUT message text, OUT number integer, OUT verification_id bigint) RETURNS SETOF record
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'prm_worker_slots';
 COMMENT ON FUNCTION redis_migrate.worker_slots() IS
-    'Background workers of all databases: the caller''s own, or all for members of pg_monitor';
+    'Background workers of all databases: those of the caller, or all for members of pg_monitor';
 
 CREATE FUNCTION redis_migrate.wake_workers() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_wake_workers';
@@ -99,7 +99,7 @@ CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
     FROM redis_migrate.background_run AS j
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.background_runs IS
-    'Background runs of the caller''s migrations, or all for members of pg_monitor: what was requested, how it ended, and the last error, with what to do about it';
+    'Background runs of the caller''s migrations, or all for members of pg_monitor: what was requested, how it ended, the last error, and what to do about it';
 
 CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
     SELECT s.pid, coalesce(s.kind, 'migration') AS kind, CASE WHEN s.kind IS NULL THEN pg_catalog.current_database() ELSE d.datname END AS database,
@@ -140,4 +140,4 @@ CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
             ON q.verification_id OPERATOR(pg_catalog.=) w.verification_id AND q.pid OPERATOR(pg_catalog.=) s.pid AND NOT q.done
         WHERE w.verification_id OPERATOR(pg_catalog.=) s.verification_id AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) AS v ON true;
 COMMENT ON VIEW redis_migrate.workers IS
-    'Background workers, including those still to be started (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; for a part of a run or of a verification they are those of the part that it reads';
+    'Background workers, including those that have yet to be started (pid NULL): those of the caller, or all for members of pg_monitor. position and rate are as of the last commit; a worker that reads a part of a run or verification shows those of its part';

@@ -20,7 +20,7 @@ CREATE TABLE redis_migrate.live_position (
     PRIMARY KEY (run_id, link, appliers, applier)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.live_position IS
-    'How far live runs have applied the replication stream, or each of those of a cluster, written in the transaction that writes the rows: all keys whose hash slot leaves `applier` when it is divided by `appliers` are applied up to applied_offset. What fewer or more processes have applied before stays until the present ones are beyond it. link: 0, or the number of a master of a cluster; db: the database that the stream has selected there; received_at: when what was applied last arrived; is_loaded: false while the snapshot, which is of that offset, is being loaded; flush_offset: large values that changed up to there are wanted at once, by redis_migrate.wait_for; message: why the process ended that applies the share; without sqlstate a new snapshot is needed';
+    'How far live runs have applied the replication stream, or each master''s stream of a cluster; the transaction that writes the rows also writes it. All keys whose hash slot leaves the remainder `applier` when it is divided by `appliers` are applied up to applied_offset. If the number of processes changes, the rows of the earlier ones stay until the present ones are beyond them. link: 0, or the number of a cluster''s master; db: the database that the stream has selected there; received_at: when the last applied change arrived; is_loaded: false while the snapshot of that offset is being loaded; flush_offset: redis_migrate.wait_for wants large values that changed up to there at once; message: why the process that applies the share ended. Without sqlstate, a new snapshot is needed';
 
 CREATE TABLE redis_migrate.live_key (
     run_id      bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -37,7 +37,7 @@ ALTER TABLE redis_migrate.live_key REPLICA IDENTITY FULL;
 CREATE UNIQUE INDEX live_key_name ON redis_migrate.live_key (run_id, link, db, redis_migrate.index_key(key_bytes));
 CREATE INDEX live_key_stored ON redis_migrate.live_key (run_id, link, read_offset) WHERE NOT is_absent AND NOT is_unread;
 COMMENT ON TABLE redis_migrate.live_key IS
-    'Keys whose rows are not those of the applied offset. slot: the hash slot of the key. They show the state at read_offset, so that commands up to it are passed over; is_absent: the key was not there then, and its row goes when the stream is there; is_unread: the row could not be stored, and the key is to be read again; bytes: so large was a value that waits to be read again because it changes often';
+    'Keys whose rows are not those of the applied offset. slot: the hash slot of the key. The rows show the state at read_offset, so commands up to there are passed over. is_absent: the key did not exist then, and its row goes once the stream is there. is_unread: the row could not be stored, and the key is to be read again. bytes: the size of a large value that changes often and waits to be read again';
 
 CREATE TABLE redis_migrate.live_link (
     run_id          bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -62,7 +62,7 @@ CREATE TABLE redis_migrate.live_link (
     PRIMARY KEY (run_id, link)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.live_link IS
-    'The replication links of live runs, as their workers note them about once a second. nodes: of a cluster the ids of the master and its replicas; durable_offset is what the server was told, at acknowledged_at, to be safe here; backlog_bytes: as much of the stream the server keeps for a link that comes back. feed: what tells the names of changed keys where the source is scan; received_offset has then all that changed before received_at, and doubt says why changes may be missing';
+    'The replication links of live runs, as their workers note them about once a second. nodes: for a cluster, the ids of the master and its replicas. durable_offset: what is safe here, as the server was told at acknowledged_at. backlog_bytes: how much of the stream the server keeps for a link that comes back. feed: for source scan, what tells the names of changed keys; received_offset then has all changes before received_at, and doubt says why some may be missing';
 
 CREATE TABLE redis_migrate.live_mapping (
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -74,7 +74,7 @@ CREATE TABLE redis_migrate.live_mapping (
     PRIMARY KEY (run_id, link, mapping_id)
 );
 COMMENT ON TABLE redis_migrate.live_mapping IS
-    'The mappings whose keys a live run has met. is_filled: false while the keys of a mapping that was added since are looked for, or of one that was dropped since; appliers_left: the processes that have not found those of their share yet';
+    'The mappings whose keys a live run has met. is_filled: false while the run looks for the keys of a mapping that was added or dropped since. appliers_left: the processes that have not yet found the keys of their share';
 
 CREATE VIEW redis_migrate.live_applied WITH (security_barrier) AS
     SELECT DISTINCT ON (run_id, link) run_id, link, appliers, replication_id, applied_offset, db, received_at, is_loaded, flush_offset, updated_at,
@@ -85,27 +85,27 @@ CREATE VIEW redis_migrate.live_applied WITH (security_barrier) AS
     WINDOW of_link AS (PARTITION BY run_id, link)
     ORDER BY run_id, link, lowest DESC, applied_offset;
 COMMENT ON VIEW redis_migrate.live_applied IS
-    'Up to where all changes of a link of a live run are applied: the lowest position of those that apply shares of them; furthest_offset: the highest';
+    'Up to where all changes of a live run''s link are applied: the lowest position of the processes that apply shares of them. furthest_offset: the highest position';
 
 CREATE PROCEDURE redis_migrate.follow(migration text, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_follow';
 COMMENT ON PROCEDURE redis_migrate.follow(text, boolean) IS
-    'Loads a snapshot, or scans, and then applies every change, until it is stopped; background workers that redis_migrate.start(live => true) started call it. Commits after each batch. force: removes rows whose keys a snapshot lacks, however many';
+    'Loads a snapshot, or scans, and then applies every change until it is stopped. Background workers that redis_migrate.start(live => true) starts call it. Commits after each batch. force removes rows whose keys a snapshot lacks, however many';
 
 CREATE PROCEDURE redis_migrate.receive_stream(run_id bigint, link integer DEFAULT 0)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_receive_stream';
 COMMENT ON PROCEDURE redis_migrate.receive_stream(bigint, integer) IS
-    'Keeps the replication link of a live run, or one of those of a cluster, or its feed, and writes what arrives to the disk; the background worker of the link calls it';
+    'Keeps a replication link of a live run, or its feed, and writes what arrives to the disk. The background worker of the link calls it';
 
 CREATE PROCEDURE redis_migrate.apply_stream(run_id bigint, applier integer)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_apply_stream';
 COMMENT ON PROCEDURE redis_migrate.apply_stream(bigint, integer) IS
-    'Applies the changes of a share of the keys of a live run; background workers call it beside the one that leads the run. Commits after each batch';
+    'Applies the changes of a share of a live run''s keys. Background workers call it beside the process that leads the run. Commits after each batch';
 
 CREATE FUNCTION redis_migrate.confirm_instance(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_confirm_instance';
 COMMENT ON FUNCTION redis_migrate.confirm_instance(text) IS
-    'Declares that the live run of a migration is to go on here, on a server that was copied from another one, restored or promoted, where it is paused';
+    'Declares that a paused live run is to go on here, on a server that was copied from another, restored or promoted';
 
 CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
     SELECT j.migration, redis_migrate.shown_owner(j.owner) AS owner, r.run_id, coalesce(l.link, 0) AS link,
@@ -147,7 +147,7 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
     CROSS JOIN LATERAL (SELECT j.message IS NULL OR j.state OPERATOR(pg_catalog.=) 'running' AND l.message IS NOT NULL AS is_of_link) AS e
     WHERE j.live AND (redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
 COMMENT ON VIEW redis_migrate.live_sync IS
-    'Live runs of the caller''s migrations, or all for members of pg_monitor, with a row for each master of a cluster: how far the stream is received and applied. appliers: the processes that apply a share of the changes each; applied_offset is that of the last of them. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are not those of the applied offset; keys_deferred, bytes_deferred: those of them whose large values wait to be read again, because they change often; mappings_unfilled: mappings that were added or dropped while the run was stopped, whose keys are still being looked for. feed: what tells the changed keys where the source is scan; everything that changed before received_at is there once the state is settled, and doubt says why it never is';
+    'Live runs of the caller''s migrations, or all for members of pg_monitor, with a row for each master of a cluster: how far the stream is received and applied. appliers: how many processes apply a share of the changes each; applied_offset is that of the last of them. lag_seconds: the age of what was applied last, 0 if nothing waits. keys_ahead: keys whose rows are not those of the applied offset. keys_deferred, bytes_deferred: those of them whose large values change often and wait to be read again. mappings_unfilled: mappings that were added or dropped while the run was stopped, and whose keys are still being looked for. feed: for source scan, what tells the changed keys. Everything that changed before received_at is here once the state is settled; doubt says why it never is';
 
 CREATE VIEW redis_migrate.stat_live WITH (security_barrier) AS
     SELECT v.run_id, v.migration, v.link, a.pid, b.pid AS link_pid, v.replication_id, v.received_offset, v.received_at AS last_msg_receipt_time,
@@ -166,7 +166,7 @@ CREATE VIEW redis_migrate.stat_live WITH (security_barrier) AS
         ON b.kind OPERATOR(pg_catalog.=) 'replication link' AND b.run_id OPERATOR(pg_catalog.=) v.run_id AND b.number OPERATOR(pg_catalog.=) v.link
            AND b.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database());
 COMMENT ON VIEW redis_migrate.stat_live IS
-    'Live runs for monitoring, in the shape of pg_stat_subscription: the processes, and how far the stream was received, acknowledged and applied, each with its time. pid: applies the changes; link_pid: keeps the link; backlog_bytes: as much of the stream the server keeps; rejects: keys whose newest value could not be stored';
+    'Live runs for monitoring, in the shape of pg_stat_subscription: the processes, and how far the stream was received, acknowledged and applied, each with its time. pid applies the changes, link_pid keeps the link. backlog_bytes: how much of the stream the server keeps. rejects: keys whose newest value could not be stored';
 
 CREATE VIEW redis_migrate.live_appliers WITH (security_barrier) AS
     SELECT v.migration, v.owner, v.run_id, v.link, p.applier, a.pid, p.applied_offset,
@@ -181,7 +181,7 @@ CREATE VIEW redis_migrate.live_appliers WITH (security_barrier) AS
                 ELSE a.kind OPERATOR(pg_catalog.=) 'live applier' AND a.run_id OPERATOR(pg_catalog.=) v.run_id AND a.number OPERATOR(pg_catalog.=) p.applier END
            AND a.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database());
 COMMENT ON VIEW redis_migrate.live_appliers IS
-    'The processes that apply the changes of live runs, each those of a share of the keys: how far each is. One of several that is behind holds back wait_for, and the files of changes';
+    'The processes that apply the changes of live runs, each those of a share of the keys, and how far each is. One that is behind holds back wait_for, and the files of changes';
 
 DO $$
 DECLARE

@@ -4,7 +4,8 @@ CREATE TABLE redis_migrate.reverse_query (
     mapping_id bigint PRIMARY KEY REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
     query      text NOT NULL
 );
-COMMENT ON TABLE redis_migrate.reverse_query IS 'How the rows of mappings become values of keys, where their owners have said so';
+COMMENT ON TABLE redis_migrate.reverse_query IS
+    'Queries that make values of keys from the rows of mappings, if the owner of the mapping has set one';
 
 CREATE TABLE redis_migrate.reverse_feed (
     migration    text PRIMARY KEY REFERENCES redis_migrate.migration ON DELETE CASCADE,
@@ -20,7 +21,7 @@ CREATE TABLE redis_migrate.reverse_feed (
     slots        text NOT NULL DEFAULT '-'
 );
 COMMENT ON TABLE redis_migrate.reverse_feed IS
-    'Reverse feeds of migrations. instance: the server on which it was started, as in background_run. batch: the last that was begun, acknowledged: the last that Redis has confirmed; slots: those of all batches that were begun and that neither Redis has confirmed nor a later batch has replaced; 0 where it is no cluster';
+    'Reverse feeds of migrations. instance: the server on which the feed was started, as in background_run. batch: the last batch that was begun; acknowledged: the last batch that Redis has confirmed. slots: the slots of batches that were begun, unless Redis has confirmed them or a later batch has replaced them; 0 for a server that is no cluster';
 COMMENT ON SEQUENCE redis_migrate.reverse_feed_feed_id_seq IS 'Numbers of reverse feeds';
 
 CREATE TABLE redis_migrate.reverse_slot (
@@ -29,7 +30,8 @@ CREATE TABLE redis_migrate.reverse_slot (
     acknowledged bigint NOT NULL,
     PRIMARY KEY (migration, slot)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE redis_migrate.reverse_slot IS 'Of reverse feeds to a cluster: the last batch that each slot has confirmed';
+COMMENT ON TABLE redis_migrate.reverse_slot IS
+    'For reverse feeds to a cluster: the last batch that each slot has confirmed';
 
 CREATE TABLE redis_migrate.reverse_mapping (
     mapping_id      bigint PRIMARY KEY REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
@@ -46,7 +48,7 @@ CREATE TABLE redis_migrate.reverse_mapping (
     last_sent_at    timestamptz
 );
 COMMENT ON TABLE redis_migrate.reverse_mapping IS
-    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files, and the triggers; unscanned: in a pass over all rows, once they are written, the slots in which keys without rows are still to be looked for; oldest: all changes before it have been sent; expires_column: of the target, where a row alone is a key that expires by it; unfit: changes of rows whose names make no key of the pattern, or whose keys the ledger, which names them, does not know; nameless_after: the last change of a family, of any, before such of the latter kind was met last';
+    'Mappings whose targets have triggers that note changes. partitions: the target''s partitions, with their files, and the triggers. unscanned: for a pass over all rows, the slots in which keys without rows are still to be looked for, once the rows are written. oldest: all changes before it have been sent. expires_column: the target''s column by which its row, if a key has only one, expires. unfit: changes of rows whose names make no key of the pattern, or whose keys the ledger should name but does not know; nameless_at: when a row of the latter kind was last met';
 
 CREATE TABLE redis_migrate.outbox (
     outbox_id  bigint GENERATED ALWAYS AS IDENTITY,
@@ -56,7 +58,7 @@ CREATE TABLE redis_migrate.outbox (
     PRIMARY KEY (mapping_id, outbox_id)
 );
 COMMENT ON TABLE redis_migrate.outbox IS
-    'Rows that have changed since their keys were last written to Redis, by the columns that name the key, or, where the full ledger does, that are the key of the row. It holds no values: those are read when the key is written';
+    'Rows that have changed since their keys were last written to Redis. The columns identify a row by the parts of its key''s name, or, if the full ledger names the key, by the row''s own key. It holds no values: those are read when the key is written';
 COMMENT ON SEQUENCE redis_migrate.outbox_outbox_id_seq IS 'Order in which changes were noted';
 
 CREATE TABLE redis_migrate.outbox_gap (
@@ -66,7 +68,7 @@ CREATE TABLE redis_migrate.outbox_gap (
     noted_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE redis_migrate.outbox_gap IS
-    'Changes that the outbox does not have, and why: all rows of the mapping are to be written to Redis';
+    'Changes that the outbox lacks, and why: all rows of the mapping are to be written to Redis';
 COMMENT ON SEQUENCE redis_migrate.outbox_gap_gap_id_seq IS 'Numbers of gaps';
 
 CREATE TABLE redis_migrate.reverse_reject (
@@ -80,7 +82,7 @@ CREATE TABLE redis_migrate.reverse_reject (
     PRIMARY KEY (mapping_id, name_hash)
 );
 COMMENT ON TABLE redis_migrate.reverse_reject IS
-    'Rows that could not be written back to Redis, by the columns that name the key, or by its database and itself (name_hash: their hash), and why. They are tried again each minute, and when they change';
+    'Rows that could not be written back to Redis, and why. A row is named by the parts of its key''s name, or by its database and its own key (name_hash: the hash of these). It is tried again every minute, and when it changes';
 
 DO $$
 DECLARE
@@ -95,26 +97,28 @@ $$;
 CREATE FUNCTION redis_migrate.note_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_note_change';
 COMMENT ON FUNCTION redis_migrate.note_change() IS
-    'Trigger of targets whose changes go back to Redis: notes which row has changed, unless the extension itself changes it';
+    'Trigger of targets whose changes go back to Redis: notes which row has changed, unless the extension changed it';
 
 CREATE FUNCTION redis_migrate.reverse_elements(type text, value bytea) RETURNS bytea[]
     LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_reverse_elements_bytea';
-COMMENT ON FUNCTION redis_migrate.reverse_elements(text, bytea) IS 'The value of a string, as a reverse query yields it';
+COMMENT ON FUNCTION redis_migrate.reverse_elements(text, bytea) IS
+    'The value of a string that a reverse query yields';
 
 CREATE FUNCTION redis_migrate.reverse_elements(type text, value jsonb) RETURNS bytea[]
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_reverse_elements_jsonb';
 COMMENT ON FUNCTION redis_migrate.reverse_elements(text, jsonb) IS
-    'The elements of a value, as a reverse query yields it: an object (fields and values, members and scores) or an array (elements, or objects with member and score, or with field, value and expires_at)';
+    'The elements of a value that a reverse query yields: an object (fields and values, members and scores) or an array (elements, or objects with member and score, or with field, value and expires_at)';
 
 CREATE FUNCTION redis_migrate.reverse_elements(type text, value text) RETURNS bytea[]
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_reverse_elements_text';
-COMMENT ON FUNCTION redis_migrate.reverse_elements(text, text) IS 'The value of a string, or the elements of another as JSON, as a reverse query yields it';
+COMMENT ON FUNCTION redis_migrate.reverse_elements(text, text) IS
+    'The value of a string that a reverse query yields, or the elements of another type''s value, as JSON';
 
 CREATE FUNCTION redis_migrate.set_reverse_query(migration text, mapping text, query text,
         trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_reverse_query';
 COMMENT ON FUNCTION redis_migrate.set_reverse_query(text, text, text, boolean) IS
-    'Says how rows of a mapping become the value of their key: a SELECT from redis_rows, the rows of some keys, that yields for each key the columns that name it, or redis_db and redis_key where the full ledger does, type, value (text or bytea of a string, jsonb of others) and expires_at. NULL: as derived from the mapping';
+    'Says how rows of a mapping become the values of keys: a SELECT from redis_rows, which holds the rows of some keys. For each key it yields the columns that name it (redis_db and redis_key if the full ledger names it), type, value (text or bytea for a string, jsonb for other types) and expires_at. NULL: as derived from the mapping';
 
 CREATE FUNCTION redis_migrate.reverse_problems(migration text, pattern text DEFAULT NULL, OUT mapping text, OUT problem text, OUT hint text) RETURNS SETOF record
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_reverse_problems';
@@ -124,7 +128,7 @@ COMMENT ON FUNCTION redis_migrate.reverse_problems(text, text) IS
 CREATE FUNCTION redis_migrate.start_reverse(migration text, pattern text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start_reverse';
 COMMENT ON FUNCTION redis_migrate.start_reverse(text, text) IS
-    'Has changes of the targets of a migration, or of one of its patterns, go back to Redis, by triggers on the targets and a background worker';
+    'Begins to write changes of a migration''s targets back to Redis, or those of one of its patterns, with triggers on the targets and a background worker';
 
 CREATE FUNCTION redis_migrate.stop_reverse(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_stop_reverse';
@@ -134,12 +138,12 @@ COMMENT ON FUNCTION redis_migrate.stop_reverse(text) IS
 CREATE PROCEDURE redis_migrate.feed_redis(migration text, until_drained boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_feed_redis';
 COMMENT ON PROCEDURE redis_migrate.feed_redis(text, boolean) IS
-    'Writes what has changed here to Redis: until nothing is left, or, for the background worker, until stop_reverse';
+    'Writes what has changed here to Redis until nothing is left; the background worker goes on until stop_reverse';
 
 CREATE PROCEDURE redis_migrate.check_reverse(migration text, pattern text DEFAULT NULL, keys integer DEFAULT 100, INOUT checked bigint DEFAULT NULL, INOUT differing bigint DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_check_reverse';
 COMMENT ON PROCEDURE redis_migrate.check_reverse(text, text, integer, bigint, bigint) IS
-    'Compares what some rows of each mapping would write back with what Redis has: type, elements, expiry within a second. A warning names the first keys that differ, masked';
+    'Compares what some rows of each mapping would write back with what Redis has: type, elements, and expiry within a second. A warning names the first keys that differ, masked';
 
 CREATE FUNCTION redis_migrate.reverse_feeds_due(OUT owner oid, OUT feed_id bigint) RETURNS SETOF record
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -148,7 +152,7 @@ CREATE FUNCTION redis_migrate.reverse_feeds_due(OUT owner oid, OUT feed_id bigin
     WHERE f.wanted AND f.state OPERATOR(pg_catalog.<>) 'paused' AND NOT redis_migrate.is_restored(g.owner)
           AND redis_migrate.acting_role(g.owner) IS NOT NULL
 $$;
-COMMENT ON FUNCTION redis_migrate.reverse_feeds_due() IS 'Reverse feeds that are to have a worker';
+COMMENT ON FUNCTION redis_migrate.reverse_feeds_due() IS 'Reverse feeds that need a worker';
 
 CREATE TRIGGER wake_workers AFTER INSERT OR UPDATE OF wanted ON redis_migrate.reverse_feed
     FOR EACH STATEMENT EXECUTE FUNCTION redis_migrate.wake_workers();
@@ -174,7 +178,7 @@ CREATE VIEW redis_migrate.reverse_feeds WITH (security_barrier) AS
         WHERE m.migration OPERATOR(pg_catalog.=) f.migration) AS o
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.reverse_feeds IS
-    'Reverse feeds of the caller''s migrations, or all for members of pg_monitor: their state and last error, changes sent, those of rows that make no key (unfit), rows that could not be written back (rejected: see reverse_rejects), changes that wait, and whether all rows have to be written';
+    'Reverse feeds of the caller''s migrations, or all for members of pg_monitor: their state and last error, the changes that were sent, changes of rows that make no key (unfit), rows that could not be written back (rejected: see reverse_rejects), changes that wait, and whether all rows have to be written';
 
 CREATE VIEW redis_migrate.reverse_rejects WITH (security_barrier) AS
     SELECT p.migration, p.mapping, j.key, j.name, j.sqlstate, j.message, j.rejected_at
@@ -183,4 +187,4 @@ CREATE VIEW redis_migrate.reverse_rejects WITH (security_barrier) AS
     JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.reverse_rejects IS
-    'Rows of the caller''s migrations that could not be written back to Redis, and why. Their keys are as they were before. Each is tried again each minute, and when it changes';
+    'Rows of the caller''s migrations that could not be written back to Redis, and why. Their keys are as they were before. Each row is tried again every minute, and when it changes';

@@ -24,7 +24,7 @@ CREATE TABLE redis_migrate.cutover (
 );
 CREATE INDEX cutover_of ON redis_migrate.cutover (migration, cutover_id);
 COMMENT ON TABLE redis_migrate.cutover IS
-    'Cutovers, and cutbacks, whose to_state is redis. step: the one that was about to be taken last; instance: the server and database that began it; deadline: when the pause of the masters ends by itself; step_at: when the step was stored; steps_ms: how long the earlier ones took; paused_ms: how long writes were held back; keys_touched: how many keys had changed since the last verification began, NULL if nobody knows';
+    'Cutovers, and cutbacks (to_state redis). step: the last step that was about to be taken; step_at: when it was stored; steps_ms: how long the earlier steps took. instance: the server and database that began it. deadline: when the pause of the masters ends by itself. paused_ms: how long writes were held back. keys_touched: how many keys had changed since the last verification began, NULL if that is unknown';
 COMMENT ON SEQUENCE redis_migrate.cutover_cutover_id_seq IS 'Numbers of cutovers';
 
 CREATE TABLE redis_migrate.fenced_user (
@@ -40,7 +40,7 @@ CREATE TABLE redis_migrate.fenced_user (
     PRIMARY KEY (cutover_id, node, address, username)
 );
 COMMENT ON TABLE redis_migrate.fenced_user IS
-    'Users of Redis who lost @write, and the rules for commands that they had, as ACL GETUSER showed them: those from before the first cutover that fenced them. node: the id of a master of a cluster, otherwise empty; fenced_rules: what the fence has left; returned_at: when they got their rights back, or nothing was left to be given back; run_id: of the process of Redis that had fenced it when that was seen last; trouble: why they may write all the same';
+    'Users of Redis who lost @write, and their rules for commands before the first cutover that fenced them, as ACL GETUSER showed these. node: the id of a cluster''s master, otherwise empty; fenced_rules: the rules that the fence has left; returned_at: when the rights were returned, or nothing was left to return; run_id: the process of Redis that had fenced the user when that was last seen; trouble: why the user may write all the same';
 
 CREATE TABLE redis_migrate.late_write (
     late_write_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -59,7 +59,7 @@ CREATE TABLE redis_migrate.late_write (
 CREATE UNIQUE INDEX late_write_key ON redis_migrate.late_write (migration, db, redis_migrate.index_key(key_bytes)) WHERE settled_at IS NULL;
 CREATE INDEX late_write_open ON redis_migrate.late_write (migration, late_write_id) WHERE settled_at IS NULL;
 COMMENT ON TABLE redis_migrate.late_write IS
-    'Keys that were changed in Redis though their family belongs to PostgreSQL, as live sync met them: the newest state of each; settled_at: when somebody has said that nothing is to be done about it any more';
+    'Keys that were changed in Redis although their family belongs to PostgreSQL: the newest state of each that live sync met. settled_at: when somebody declared that nothing is to be done about it any more';
 COMMENT ON SEQUENCE redis_migrate.late_write_late_write_id_seq IS 'Numbers of late writes';
 
 CREATE TABLE redis_migrate.late_writer (
@@ -73,7 +73,7 @@ CREATE TABLE redis_migrate.late_writer (
     PRIMARY KEY (migration, address)
 );
 COMMENT ON TABLE redis_migrate.late_writer IS
-    'Clients of Redis whose last command may have written, as CLIENT LIST showed them when late writes arrived';
+    'Clients of Redis whose last command may have been a write, as CLIENT LIST showed them when late writes arrived';
 
 CREATE TABLE redis_migrate.touched_key (
     migration       text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
@@ -84,7 +84,7 @@ CREATE TABLE redis_migrate.touched_key (
 ALTER TABLE redis_migrate.touched_key REPLICA IDENTITY FULL;
 CREATE UNIQUE INDEX touched_key_name ON redis_migrate.touched_key (migration, verification_id, db, redis_migrate.index_key(key_bytes));
 COMMENT ON TABLE redis_migrate.touched_key IS
-    'Keys that live sync has changed since a verification of all mappings began, up to 20,000 of a migration; a row without a key says that there are more';
+    'Keys that live sync has changed since a verification of all mappings began, up to 20,000 for a migration. A row without a key says that there are more';
 
 DO $$
 DECLARE
@@ -102,36 +102,38 @@ CREATE PROCEDURE redis_migrate.cutover(migration text, fence text, pattern text 
         verified_within interval DEFAULT '1 hour', no_way_back boolean DEFAULT false, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_cutover';
 COMMENT ON PROCEDURE redis_migrate.cutover(text, text, text, text[], text, interval, integer, interval, boolean, boolean) IS
-    'Hands the families of a migration, or that of a pattern, over to PostgreSQL: holds writes to Redis back with CLIENT PAUSE, waits until live sync has all of them, compares keys, fences the writers and changes the state; or undoes everything. fence: acl takes @write from users, kill closes all connections, confirmed: writers are stopped. to_state: postgres, or both: Redis may still be read; max_pause: writes are held back no longer; no_way_back: although rows of a mapping cannot be written to Redis; force: with a warning, although checks speak against it. First completes or undoes one that was interrupted';
+    'Hands the families of a migration, or that of a pattern, over to PostgreSQL, or undoes everything: holds writes to Redis back with CLIENT PAUSE, waits until live sync has applied all of them, compares keys, fences the writers and changes the state. fence: acl takes @write from users, kill closes all connections, confirmed says that the writers are stopped. to_state: postgres, or both (Redis may still be read). max_pause: the longest time for which writes are held back. no_way_back: even if rows of a mapping cannot be written to Redis. force: even if checks fail, with a warning. First completes or undoes a cutover or cutback that was interrupted';
 
 CREATE PROCEDURE redis_migrate.cutback(migration text, pattern text DEFAULT NULL, discard_changes boolean DEFAULT false,
         max_wait interval DEFAULT '1 minute', force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_cutback';
 COMMENT ON PROCEDURE redis_migrate.cutback(text, text, boolean, interval, boolean) IS
-    'Gives the families of a migration, or that of a pattern, back to Redis: fences the tables, waits until the reverse feed has written everything, compares some rows with Redis, changes the state, and gives users the rights back that cutover took. discard_changes: although no reverse feed has written what was changed here, or rows differ; force: although the tables have rows of families that stay PostgreSQL''s, whose writers are refused, too';
+    'Gives the families of a migration, or that of a pattern, back to Redis: fences the tables, waits until the reverse feed has written everything, compares some rows with Redis, changes the state, and returns to users the rights that a cutover took. discard_changes: even if no reverse feed has written what was changed here, or rows differ. force: even if the tables also have rows of families that stay with PostgreSQL, whose writers are then refused, too';
 
 CREATE FUNCTION redis_migrate.refuse_write() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_refuse_write';
 COMMENT ON FUNCTION redis_migrate.refuse_write() IS
-    'Trigger of tables that belong to Redis again: refuses writes, unless the extension itself writes';
+    'Trigger of tables that belong to Redis again: refuses writes, except those of the extension';
 
 CREATE FUNCTION redis_migrate.unfence(migration text, pattern text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_unfence';
 COMMENT ON FUNCTION redis_migrate.unfence(text, text) IS
-    'Ends the fence that cutback has put around the tables of a migration, or of one of its patterns, once nobody writes to them any more';
+    'Removes the fence that a cutback has put around the tables of a migration, or of one of its patterns. Call it once nobody writes to them any more';
 
 CREATE PROCEDURE redis_migrate.undo_cutover(migration text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_undo_cutover';
 COMMENT ON PROCEDURE redis_migrate.undo_cutover(text) IS
-    'Completes or undoes a cutover or cutback that was interrupted, whichever its last step demands; does nothing if none was';
+    'Completes or undoes a cutover or cutback that was interrupted, as its last step demands. Does nothing if none was';
 
 CREATE FUNCTION redis_migrate.is_being_cut_over(migration text) RETURNS boolean
     LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'prm_is_being_cut_over';
-COMMENT ON FUNCTION redis_migrate.is_being_cut_over(text) IS 'Whether a session is cutting a migration over or back at this moment, or ends one that was interrupted';
+COMMENT ON FUNCTION redis_migrate.is_being_cut_over(text) IS
+    'Whether a session is cutting a migration over or back now, or is ending an interrupted cutover or cutback';
 
 CREATE TRIGGER wake_workers AFTER INSERT ON redis_migrate.cutover
     FOR EACH STATEMENT EXECUTE FUNCTION redis_migrate.wake_workers();
-COMMENT ON TRIGGER wake_workers ON redis_migrate.cutover IS 'Wakes the scheduler, which has it settled if its session ends without doing so';
+COMMENT ON TRIGGER wake_workers ON redis_migrate.cutover IS
+    'Wakes the scheduler, which settles the cutover if its session ends before it does';
 
 CREATE VIEW redis_migrate.cutovers WITH (security_barrier) AS
     SELECT c.cutover_id, c.migration, redis_migrate.shown_owner(g.owner) AS owner, c.patterns, c.to_state, c.fence,
@@ -148,7 +150,7 @@ CREATE VIEW redis_migrate.cutovers WITH (security_barrier) AS
     FROM redis_migrate.cutover AS c JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.cutovers IS
-    'Cutovers and cutbacks of the caller''s migrations, or all for members of pg_monitor. state: running, completed, undone, or interrupted: a worker, or the next call, completes or undoes it. paused_ms: how long writes were held back; steps_ms: how long each step took; keys_touched: keys that had changed since the last verification began; fence_trouble: users who were fenced, and may write all the same, and why';
+    'Cutovers and cutbacks of the caller''s migrations, or all for members of pg_monitor. state: running, completed, undone, or interrupted (a worker, or the next call, completes or undoes it). paused_ms: how long writes were held back; steps_ms: how long each step took; keys_touched: keys that had changed since the last verification began; fence_trouble: users who were fenced and may write all the same, and why';
 
 CREATE VIEW redis_migrate.fenced_users WITH (security_barrier) AS
     SELECT u.cutover_id, c.migration, u.node, u.address, u.username, u.rules, u.fenced_rules, u.returned_at, u.trouble
@@ -157,12 +159,12 @@ CREATE VIEW redis_migrate.fenced_users WITH (security_barrier) AS
     JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.fenced_users IS
-    'Users of Redis whom cutovers of the caller''s migrations took the right to write, at each master (node: its id in a cluster). rules: those for commands that they had before, which ACL SETUSER gives back; fenced_rules: what the fence has left; returned_at: when they had their rights back; trouble: why they may write all the same';
+    'Users of Redis from whom cutovers of the caller''s migrations took the right to write, at each master (node: its id in a cluster). rules: their earlier rules for commands, which ACL SETUSER gives back; fenced_rules: the rules that the fence has left; returned_at: when the rights were returned; trouble: why the user may write all the same';
 
 CREATE FUNCTION redis_migrate.settle_late_writes(migration text, pattern text DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_settle_late_writes';
 COMMENT ON FUNCTION redis_migrate.settle_late_writes(text, text) IS
-    'Says that nothing is to be done any more about the late writes so far of a migration, or of a family; returns how many there were';
+    'Declares that nothing is to be done any more about a migration''s late writes so far, or about those of a family. Returns how many there were';
 
 CREATE VIEW redis_migrate.late_writes WITH (security_barrier) AS
     SELECT l.late_write_id, l.migration, l.pattern, l.db, redis_migrate.bytes_as_text(l.key_bytes) AS key, l.key_bytes, l.kind,
@@ -170,11 +172,11 @@ CREATE VIEW redis_migrate.late_writes WITH (security_barrier) AS
     FROM redis_migrate.late_write AS l JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
 COMMENT ON VIEW redis_migrate.late_writes IS
-    'Keys of the caller''s migrations that were changed in Redis though they belong to PostgreSQL, with the newest value as a DUMP payload. A key that has expired is deleted, too: Redis does not tell the difference';
+    'Keys of the caller''s migrations that were changed in Redis although they belong to PostgreSQL, with the newest value as a DUMP payload. A key that has expired is shown as deleted, because Redis does not tell the difference';
 
 CREATE VIEW redis_migrate.late_writers WITH (security_barrier) AS
     SELECT w.migration, w.address, w.client_name, w.username, w.command, w.first_seen_at, w.last_seen_at
     FROM redis_migrate.late_writer AS w JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.late_writers IS
-    'Clients whose last command may have written when late writes arrived, as CLIENT LIST showed them';
+    'Clients whose last command may have been a write, as CLIENT LIST showed them when late writes arrived';

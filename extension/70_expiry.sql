@@ -33,7 +33,7 @@ CREATE TABLE redis_migrate.job (
 CREATE INDEX job_due ON redis_migrate.job (redis_migrate.stamped_role(owner), next_run) WHERE enabled;
 CREATE INDEX job_scheduled ON redis_migrate.job (redis_migrate.stamped_role(owner), scheduled_at) WHERE enabled;
 COMMENT ON TABLE redis_migrate.job IS
-    'Scheduled jobs: when each is due next, the settings of the session that defined it, and its results so far. relation and relation_owner are the OID and the owner of the table when its name was last resolved, trusted_roles the other roles whose SQL may run with the owner''s rights; problem is what the owner has to confirm. failures counts those since the last success; scheduled_at is in the future after the clock was set back';
+    'Scheduled jobs: when each is next due, the settings of the session that defined it, and its results so far. relation, relation_owner: the table and its owner when its name was last resolved; trusted_roles: other roles whose SQL may run with the owner''s rights; problem: what the owner has to confirm. failures: how many there were since the last success. If scheduled_at lies ahead, the clock was set back';
 COMMENT ON SEQUENCE redis_migrate.job_job_id_seq IS 'Numbers of jobs';
 
 CREATE TABLE redis_migrate.expiry_policy (
@@ -55,7 +55,7 @@ CREATE TABLE redis_migrate.expiry_policy (
     max_xmin_age        integer NOT NULL
 );
 COMMENT ON TABLE redis_migrate.expiry_policy IS
-    'Which rows of a table expire and how they are removed. expires_attnum is the number of the column when its name was last resolved; it explains a rename';
+    'Which rows of a table expire, and how they are removed. expires_attnum: the number of the column when its name was last resolved; it explains a rename';
 
 CREATE TABLE redis_migrate.expiry_state (
     job_id             bigint PRIMARY KEY REFERENCES redis_migrate.job ON DELETE CASCADE,
@@ -79,7 +79,7 @@ CREATE TABLE redis_migrate.expiry_state (
     pause_reason       text
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.expiry_state IS
-    'Progress of the sweep of a policy, written in the transaction of each batch: the table or partition, and in expiry order the highest value met (microseconds since 2000, or the column''s own number), in page order the next page. started_at is NULL when no sweep is under way';
+    'Progress of a policy''s sweep; each batch''s transaction writes it. It names the table or partition, and for expiry order the highest value met (microseconds since 2000, or the column''s own number), for page order the next page. started_at is NULL if no sweep is under way';
 
 CREATE TABLE redis_migrate.stuck_row (
     job_id     bigint NOT NULL REFERENCES redis_migrate.job ON DELETE CASCADE,
@@ -96,7 +96,7 @@ CREATE TABLE redis_migrate.stuck_row (
     PRIMARY KEY (job_id, table_name, row_tid)
 );
 COMMENT ON TABLE redis_migrate.stuck_row IS
-    'Expired rows that sweeps could not remove, and when each is tried again. row_tid and row_xmin say which version of a row, so that one that is changed leaves the list; the row_tid (0,0) stands for a partition that could not be dropped. Not dumped: places of rows mean nothing elsewhere';
+    'Expired rows that sweeps could not remove, and when each is tried again. row_tid and row_xmin name a version of the row, so a row that is changed leaves the list. row_tid (0,0) stands for a partition that could not be dropped. Not dumped, because places of rows mean nothing elsewhere';
 
 CREATE TABLE redis_migrate.refresh_policy (
     job_id       bigint PRIMARY KEY REFERENCES redis_migrate.job ON DELETE CASCADE,
@@ -104,7 +104,7 @@ CREATE TABLE redis_migrate.refresh_policy (
     debounce     interval NOT NULL
 );
 COMMENT ON TABLE redis_migrate.refresh_policy IS
-    'Materialized views to refresh: at an interval, and debounce after the first mark since the last refresh';
+    'Materialized views that are refreshed: at an interval, and debounce after the first mark since the last refresh';
 
 CREATE TABLE redis_migrate.stale_mark (
     job_id    bigint NOT NULL,
@@ -113,7 +113,7 @@ CREATE TABLE redis_migrate.stale_mark (
 ALTER TABLE redis_migrate.stale_mark REPLICA IDENTITY FULL;
 CREATE INDEX stale_mark_job ON redis_migrate.stale_mark (job_id, marked_at);
 COMMENT ON TABLE redis_migrate.stale_mark IS
-    'One row per transaction that made a materialized view stale. Writers only insert, so none waits for another; the refresh deletes the rows that it has seen';
+    'A row for each transaction that made a materialized view stale. Writers only insert, so none waits for another. The refresh deletes the rows that it has seen';
 
 CREATE TABLE redis_migrate.job_history (
     history_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -133,7 +133,7 @@ CREATE TABLE redis_migrate.job_history (
 CREATE INDEX job_history_finished ON redis_migrate.job_history (finished_at);
 CREATE INDEX job_history_job ON redis_migrate.job_history (job_id, history_id);
 COMMENT ON TABLE redis_migrate.job_history IS
-    'Runs of jobs that did something or failed, kept for pg_redis_migrate.history_retention by an expiry policy of its own';
+    'Runs of jobs that did something or failed. An expiry policy keeps them for pg_redis_migrate.history_retention';
 COMMENT ON SEQUENCE redis_migrate.job_history_history_id_seq IS 'Numbers of entries in the history';
 
 DO $$
@@ -156,7 +156,7 @@ CREATE FUNCTION redis_migrate.add_expiry(target regclass, expires_column text, e
     RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_expiry';
 COMMENT ON FUNCTION redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean) IS
-    'Deletes rows of a table after the time in a column, plus lifetime and grace. Sweeps run with the rights of the caller. See docs/expiry.md. trust_target: a superuser confirms a table of other roles';
+    'Adds an expiry policy, which deletes rows of a table once the time in a column, plus lifetime and grace, has passed. Sweeps run with the rights of the caller. trust_target: a superuser confirms a table that others own. See docs/expiry.md';
 
 CREATE FUNCTION redis_migrate.alter_expiry(target text, new_target regclass DEFAULT NULL, expires_column text DEFAULT NULL,
         every interval DEFAULT NULL, unit text DEFAULT NULL, column_timezone text DEFAULT NULL, lifetime interval DEFAULT NULL,
@@ -167,20 +167,21 @@ CREATE FUNCTION redis_migrate.alter_expiry(target text, new_target regclass DEFA
     RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_expiry';
 COMMENT ON FUNCTION redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean) IS
-    'Changes an expiry policy, from the next batch on; NULL leaves a property as it is, an empty text removes it. trust_target confirms a table that has another owner than before';
+    'Changes an expiry policy from the next batch on. NULL leaves a property as it is, an empty text removes it. trust_target confirms a table that has another owner than before';
 
 CREATE FUNCTION redis_migrate.drop_expiry(target text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_drop_expiry';
-COMMENT ON FUNCTION redis_migrate.drop_expiry(text) IS 'Drops an expiry policy; rows and history stay';
+COMMENT ON FUNCTION redis_migrate.drop_expiry(text) IS 'Drops an expiry policy. Rows and history stay';
 
 CREATE FUNCTION redis_migrate.pause_expiry(target text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_pause_expiry';
 COMMENT ON FUNCTION redis_migrate.pause_expiry(text) IS
-    'Takes an expiry policy off the schedule, at once; CALL redis_migrate.sweep still works';
+    'Takes an expiry policy off the schedule at once. CALL redis_migrate.sweep still works';
 
 CREATE FUNCTION redis_migrate.resume_expiry(target text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_resume_expiry';
-COMMENT ON FUNCTION redis_migrate.resume_expiry(text) IS 'Puts an expiry policy back on the schedule; it is due at once';
+COMMENT ON FUNCTION redis_migrate.resume_expiry(text) IS
+    'Puts an expiry policy back on the schedule. It is due at once';
 
 CREATE FUNCTION redis_migrate.add_session_expiry(store text, target regclass DEFAULT NULL, every interval DEFAULT '6 hours',
         lifetime interval DEFAULT NULL, column_timezone text DEFAULT NULL, trust_target boolean DEFAULT false) RETURNS void
@@ -191,77 +192,77 @@ COMMENT ON FUNCTION redis_migrate.add_session_expiry(text, regclass, interval, i
 CREATE PROCEDURE redis_migrate.sweep(target text, dry_run boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_sweep';
 COMMENT ON PROCEDURE redis_migrate.sweep(text, boolean) IS
-    'Removes the expired rows of a table in committed batches, now. dry_run reports before, would delete and after';
+    'Removes the expired rows of a table now, in committed batches. dry_run shows what there is before, what would be deleted, and what would be left';
 
 CREATE FUNCTION redis_migrate.sweep_preview(target text)
     RETURNS TABLE (before bigint, would_delete bigint, after bigint)
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_sweep_preview';
 COMMENT ON FUNCTION redis_migrate.sweep_preview(text) IS
-    'Counts the rows that a sweep would find, remove and leave. It reads the whole table';
+    'Counts the rows that a sweep would find, remove and leave. Reads the whole table';
 
 CREATE FUNCTION redis_migrate.meets_expired_row() RETURNS boolean
     LANGUAGE c VOLATILE COST 100000 AS 'MODULE_PATHNAME', 'prm_meets_expired_row';
 COMMENT ON FUNCTION redis_migrate.meets_expired_row() IS
-    'Always true. The statement of a sweep evaluates it for each expired row before it locks the row, so that rows locked by others are counted';
+    'Always true. A sweep''s statement evaluates it for each expired row before it locks the row, so that rows that others have locked are counted';
 
 CREATE FUNCTION redis_migrate.gives_way() RETURNS boolean
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'prm_gives_way';
 COMMENT ON FUNCTION redis_migrate.gives_way() IS
-    'Always true. The statement of a sweep evaluates it for each row that it reads: every 0.1 ms it yields the processor';
+    'Always true. A sweep''s statement evaluates it for each row that it reads, and it yields the processor every 0.1 ms';
 
 CREATE FUNCTION redis_migrate.add_refresh(view regclass, every interval DEFAULT '5 minutes', concurrently boolean DEFAULT true,
         debounce interval DEFAULT '5 seconds', trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_refresh';
 COMMENT ON FUNCTION redis_migrate.add_refresh(regclass, interval, boolean, interval, boolean) IS
-    'Refreshes a materialized view at an interval (NULL: only when it is stale), and debounce after it was marked stale. trust_target: a superuser confirms a view of other roles';
+    'Refreshes a materialized view at an interval (NULL: only when it is stale), and debounce after it was marked stale. trust_target: a superuser confirms a view that others own';
 
 CREATE FUNCTION redis_migrate.alter_refresh(view text, new_view regclass DEFAULT NULL, every interval DEFAULT NULL,
         concurrently boolean DEFAULT NULL, debounce interval DEFAULT NULL, trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_refresh';
 COMMENT ON FUNCTION redis_migrate.alter_refresh(text, regclass, interval, boolean, interval, boolean) IS
-    'Changes a refresh; NULL leaves a property as it is, every => ''0'' refreshes the view only when it is stale. trust_target confirms a view that has another owner than before';
+    'Changes a refresh. NULL leaves a property as it is; every => ''0'' refreshes the view only when it is stale. trust_target confirms a view that has another owner than before';
 
 CREATE FUNCTION redis_migrate.drop_refresh(view text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_drop_refresh';
-COMMENT ON FUNCTION redis_migrate.drop_refresh(text) IS 'Drops a refresh; the view and the history stay';
+COMMENT ON FUNCTION redis_migrate.drop_refresh(text) IS 'Drops a refresh. The view and the history stay';
 
 CREATE FUNCTION redis_migrate.pause_refresh(view text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_pause_refresh';
-COMMENT ON FUNCTION redis_migrate.pause_refresh(text) IS 'Takes a refresh off the schedule; marks are kept';
+COMMENT ON FUNCTION redis_migrate.pause_refresh(text) IS 'Takes a refresh off the schedule. Marks are kept';
 
 CREATE FUNCTION redis_migrate.resume_refresh(view text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_resume_refresh';
-COMMENT ON FUNCTION redis_migrate.resume_refresh(text) IS 'Puts a refresh back on the schedule; it is due at once';
+COMMENT ON FUNCTION redis_migrate.resume_refresh(text) IS 'Puts a refresh back on the schedule. It is due at once';
 
 CREATE FUNCTION redis_migrate.mark_stale(view regclass) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_mark_stale';
 COMMENT ON FUNCTION redis_migrate.mark_stale(regclass) IS
-    'Marks a materialized view as stale: it is refreshed after this transaction has committed. Requires SELECT on the view';
+    'Marks a materialized view as stale, so that it is refreshed after this transaction has committed. Requires SELECT on the view';
 
 CREATE FUNCTION redis_migrate.mark_stale_trigger() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_mark_stale_trigger';
 COMMENT ON FUNCTION redis_migrate.mark_stale_trigger() IS
-    'mark_stale for the views named in the trigger''s arguments; the table''s owner needs SELECT on them. For AFTER ... FOR EACH STATEMENT';
+    'Trigger that calls mark_stale for the views named in its arguments; the table''s owner needs SELECT on them. For AFTER ... FOR EACH STATEMENT';
 
 CREATE PROCEDURE redis_migrate.maintain()
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_maintain';
 COMMENT ON PROCEDURE redis_migrate.maintain() IS
-    'Runs the caller''s sweeps and refreshes that are due, in turn, and returns; background workers call it';
+    'Runs the caller''s due sweeps and refreshes in turn, and returns. Background workers call it';
 
 CREATE FUNCTION redis_migrate.next_maintenance() RETURNS timestamptz
     LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'prm_next_maintenance';
 COMMENT ON FUNCTION redis_migrate.next_maintenance() IS
-    'When the next sweep or refresh of the caller is due, perhaps in the past; NULL for none';
+    'When the caller''s next sweep or refresh is due, perhaps in the past; NULL if there is none';
 
 CREATE FUNCTION redis_migrate.maintenance_owners() RETURNS TABLE (owner oid, next_run timestamptz)
     LANGUAGE c VOLATILE ROWS 10 AS 'MODULE_PATHNAME', 'prm_maintenance_owners';
 COMMENT ON FUNCTION redis_migrate.maintenance_owners() IS
-    'Roles with sweeps or refreshes, and when the next of each is due; for the scheduler';
+    'Roles with sweeps or refreshes, and when the next one of each role is due; for the scheduler';
 
 CREATE FUNCTION redis_migrate.fail_maintenance(owner oid, sqlstate text, message text) RETURNS void
     LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'prm_fail_maintenance';
 COMMENT ON FUNCTION redis_migrate.fail_maintenance(oid, text, text) IS
-    'Records that the due sweeps and refreshes of a role failed, because no worker can work as that role; for the scheduler';
+    'Records that a role''s due sweeps and refreshes failed, because no worker can work as that role; for the scheduler';
 
 CREATE FUNCTION redis_migrate.reset_expiry_stats(target text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_reset_expiry_stats';
@@ -291,7 +292,7 @@ CREATE VIEW redis_migrate.expiry_stats WITH (security_barrier) AS
     FROM redis_migrate.job AS j JOIN redis_migrate.expiry_state AS s USING (job_id)
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.expiry_stats IS
-    'Results of sweeps, the rows left as of the last batch, and why a sweep is paused or failing; pg_monitor sees all';
+    'Results of sweeps, the rows left as of the last batch, and why a sweep is paused or failing. Members of pg_monitor see all';
 
 CREATE VIEW redis_migrate.stuck_rows WITH (security_barrier) AS
     SELECT j.name AS target, redis_migrate.shown_owner(j.owner) AS owner, r.table_name,
@@ -302,7 +303,7 @@ CREATE VIEW redis_migrate.stuck_rows WITH (security_barrier) AS
     FROM redis_migrate.stuck_row AS r JOIN redis_migrate.job AS j USING (job_id)
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.stuck_rows IS
-    'Expired rows that sweeps could not remove, why, and when each is tried again; without row_tid a partition that could not be dropped. pg_monitor sees all, without keys and messages';
+    'Expired rows that sweeps could not remove, why, and when each is tried again. A row without row_tid is a partition that could not be dropped. Members of pg_monitor see all, without keys and messages';
 
 CREATE VIEW redis_migrate.refreshes WITH (security_barrier) AS
     SELECT j.name AS view, redis_migrate.shown_owner(j.owner) AS owner, j.enabled, j.every, p."concurrently", p.debounce, j.next_run,
@@ -314,11 +315,12 @@ CREATE VIEW redis_migrate.refreshes WITH (security_barrier) AS
                 ELSE j.problem END AS pause_reason
     FROM redis_migrate.job AS j JOIN redis_migrate.refresh_policy AS p USING (job_id)
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
-COMMENT ON VIEW redis_migrate.refreshes IS 'Materialized views to refresh, since when each is stale, and the result of the last refresh';
+COMMENT ON VIEW redis_migrate.refreshes IS
+    'Materialized views that are refreshed, since when each is stale, and the result of the last refresh';
 
 CREATE VIEW redis_migrate.job_runs WITH (security_barrier) AS
     SELECT history_id, job_id, kind, name, redis_migrate.shown_owner(owner) AS owner, started_at, finished_at, duration, rows, batches, outcome, sqlstate, message
     FROM redis_migrate.job_history
     WHERE redis_migrate.may_see(owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 COMMENT ON VIEW redis_migrate.job_runs IS
-    'Sweeps and refreshes of the caller that did something or failed; pg_monitor sees all';
+    'Sweeps and refreshes of the caller that did something or failed. Members of pg_monitor see all';

@@ -44,4 +44,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION redis_migrate.set_retention(text, interval) IS
-    'Keeps the journal, audits, rejects or archive (kind) for so long, of all migrations; NULL: until somebody drops them. Makes expiry policies on the tables of the extension; for its owner; what an undo, a run or a verification still needs stays';
+    'Says how long the journal, audits, rejects or archive (kind) of all migrations are kept; NULL: until somebody drops them. Adds expiry policies to the tables of the extension, so only its owner may call it. What an undo, a run or a verification still needs stays';

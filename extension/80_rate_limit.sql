@@ -17,7 +17,7 @@ CREATE TABLE redis_migrate.rate_limit_policy (
     changed_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE redis_migrate.rate_limit_policy IS
-    'Rate limit policies. Sessions cache what they read until the table changes';
+    'Rate limit policies. Sessions keep what they have read until the table changes';
 COMMENT ON SEQUENCE redis_migrate.rate_limit_policy_policy_id_seq IS 'Numbers of rate limit policies';
 
 CREATE TABLE redis_migrate.rate_limit_exception (
@@ -36,7 +36,7 @@ CREATE TABLE redis_migrate.rate_limit_exception (
 );
 ALTER TABLE redis_migrate.rate_limit_exception REPLICA IDENTITY FULL;
 COMMENT ON TABLE redis_migrate.rate_limit_exception IS
-    'Keys that a rate limit policy treats differently: allowed, denied (until expires_at), or with other numbers. added_at: if it lies ahead, the clock has been set back since, and expires_at moves with it';
+    'Keys that a rate limit policy treats differently: allowed, denied (until expires_at), or with other numbers. If added_at lies ahead, the clock has been set back since, and expires_at moves with it';
 
 CREATE TABLE redis_migrate.rate_limit_state (
     policy_id  bigint NOT NULL,
@@ -48,7 +48,7 @@ CREATE TABLE redis_migrate.rate_limit_state (
     PRIMARY KEY (policy_id, key)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.rate_limit_state IS
-    'States of rate limits with storage table. Only the key is indexed, so that updates stay on their page';
+    'States of rate limits with storage => ''table''. Only the key is indexed, so that updates stay on their page';
 
 CREATE UNLOGGED TABLE redis_migrate.rate_limit_unlogged_state (
     policy_id  bigint NOT NULL,
@@ -60,7 +60,7 @@ CREATE UNLOGGED TABLE redis_migrate.rate_limit_unlogged_state (
     PRIMARY KEY (policy_id, key)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE redis_migrate.rate_limit_unlogged_state IS
-    'States of rate limits with storage unlogged table: empty after a crash, absent on standbys';
+    'States of rate limits with storage => ''unlogged table'': empty after a crash, absent on standbys';
 
 SELECT pg_catalog.pg_extension_config_dump('redis_migrate.rate_limit_policy', '');
 SELECT pg_catalog.pg_extension_config_dump('redis_migrate.rate_limit_policy_policy_id_seq', '');
@@ -103,7 +103,7 @@ CREATE TYPE redis_migrate.rate_limits_result AS (
     reason      text
 );
 COMMENT ON TYPE redis_migrate.rate_limits_result IS
-    'The answer to a request under several policies, with the policy that decided: the refusal with the longest wait, otherwise the policy with the least remaining';
+    'The answer to a request under several policies, with the policy that decided: the refusal with the longest wait, or else the policy with the least remaining';
 
 -- Definitions.
 
@@ -112,7 +112,7 @@ CREATE FUNCTION redis_migrate.create_rate_limit(policy text, quota bigint, perio
         ipv6_prefix integer DEFAULT 64, shadow boolean DEFAULT false, fail_open boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_create_rate_limit';
 COMMENT ON FUNCTION redis_migrate.create_rate_limit(text, bigint, interval, bigint, text, text, text, integer, boolean, boolean) IS
-    'Creates a rate limit policy: quota per period. algorithm: gcra, fixed_window, fixed_window_first_hit, sliding_window; storage: memory, table, unlogged table; key_type: text, inet';
+    'Creates a rate limit policy: quota per period. algorithm: gcra, fixed_window, fixed_window_first_hit, sliding_window; storage: memory, table, unlogged table; key_type: text, inet. See docs/rate-limits.md';
 
 CREATE FUNCTION redis_migrate.create_rate_limit(policy text, "limit" text, burst bigint DEFAULT NULL,
         algorithm text DEFAULT 'gcra', storage text DEFAULT 'memory', key_type text DEFAULT 'text',
@@ -127,7 +127,7 @@ CREATE FUNCTION redis_migrate.alter_rate_limit(policy text, quota bigint DEFAULT
         "limit" text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_rate_limit';
 COMMENT ON FUNCTION redis_migrate.alter_rate_limit(text, bigint, interval, bigint, text, text, text, integer, boolean, boolean, text) IS
-    'Changes a rate limit policy; NULL leaves a property as it is. The change applies to live keys at once; a new algorithm starts afresh';
+    'Changes a rate limit policy. NULL leaves a property as it is. The change applies to existing keys at once; with a new algorithm all keys begin afresh';
 
 CREATE FUNCTION redis_migrate.drop_rate_limit(policy text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_rate_limit';
@@ -137,94 +137,100 @@ CREATE FUNCTION redis_migrate.set_rate_limit_override(policy text, key text, quo
         burst bigint DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_rate_limit_override';
 COMMENT ON FUNCTION redis_migrate.set_rate_limit_override(text, text, bigint, interval, bigint) IS
-    'Gives one key of a rate limit policy other numbers; period NULL: the policy''s';
+    'Gives one key of a rate limit policy other numbers. period NULL: that of the policy';
 CREATE FUNCTION redis_migrate.set_rate_limit_override(policy text, network inet, quota bigint, period interval DEFAULT NULL,
         burst bigint DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_rate_limit_override_inet';
 COMMENT ON FUNCTION redis_migrate.set_rate_limit_override(text, inet, bigint, interval, bigint) IS
-    'Gives each address of a network other numbers under a rate limit policy; the longest prefix counts';
+    'Gives each address of a network other numbers under a rate limit policy. The longest matching prefix counts';
 CREATE FUNCTION redis_migrate.drop_rate_limit_override(policy text, key text) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_rate_limit_override';
-COMMENT ON FUNCTION redis_migrate.drop_rate_limit_override(text, text) IS 'Removes an override; false: there was none';
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_override(text, text) IS
+    'Removes the override of a key. false: there was none';
 CREATE FUNCTION redis_migrate.drop_rate_limit_override(policy text, network inet) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_rate_limit_override_inet';
-COMMENT ON FUNCTION redis_migrate.drop_rate_limit_override(text, inet) IS 'Removes an override; false: there was none';
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_override(text, inet) IS
+    'Removes the override of a network. false: there was none';
 
 CREATE FUNCTION redis_migrate.add_rate_limit_allow(policy text, key text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_rate_limit_allow';
 COMMENT ON FUNCTION redis_migrate.add_rate_limit_allow(text, text) IS
-    'Always lets a key pass a rate limit policy; takes precedence over the deny list';
+    'Lets a key always pass a rate limit policy. The allow list takes precedence over the deny list';
 CREATE FUNCTION redis_migrate.add_rate_limit_allow(policy text, network inet) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_rate_limit_allow_inet';
 COMMENT ON FUNCTION redis_migrate.add_rate_limit_allow(text, inet) IS
-    'Always lets the addresses of a network pass a rate limit policy';
+    'Lets the addresses of a network always pass a rate limit policy';
 CREATE FUNCTION redis_migrate.drop_rate_limit_allow(policy text, key text) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_rate_limit_allow';
-COMMENT ON FUNCTION redis_migrate.drop_rate_limit_allow(text, text) IS 'Takes a key off the allow list; false: it was not there';
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_allow(text, text) IS
+    'Takes a key off the allow list. false: it was not there';
 CREATE FUNCTION redis_migrate.drop_rate_limit_allow(policy text, network inet) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_rate_limit_allow_inet';
-COMMENT ON FUNCTION redis_migrate.drop_rate_limit_allow(text, inet) IS 'Takes a network off the allow list; false: it was not there';
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_allow(text, inet) IS
+    'Takes a network off the allow list. false: it was not there';
 
 CREATE FUNCTION redis_migrate.add_rate_limit_deny(policy text, key text, for_time interval DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_rate_limit_deny';
 COMMENT ON FUNCTION redis_migrate.add_rate_limit_deny(text, text, interval) IS
-    'Refuses a key of a rate limit policy, for a time (reason blocked) or for ever (reason denylisted)';
+    'Makes a rate limit policy refuse a key, for a time (reason blocked) or, without for_time, for ever (reason denylisted)';
 CREATE FUNCTION redis_migrate.add_rate_limit_deny(policy text, network inet, for_time interval DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_rate_limit_deny_inet';
 COMMENT ON FUNCTION redis_migrate.add_rate_limit_deny(text, inet, interval) IS
-    'Refuses the addresses of a network, for a time (reason blocked) or for ever (reason denylisted)';
+    'Makes a rate limit policy refuse the addresses of a network, for a time (reason blocked) or, without for_time, for ever (reason denylisted)';
 CREATE FUNCTION redis_migrate.drop_rate_limit_deny(policy text, key text) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_rate_limit_deny';
-COMMENT ON FUNCTION redis_migrate.drop_rate_limit_deny(text, text) IS 'Takes a key off the deny list; false: it was not there';
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_deny(text, text) IS
+    'Takes a key off the deny list. false: it was not there';
 CREATE FUNCTION redis_migrate.drop_rate_limit_deny(policy text, network inet) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_drop_rate_limit_deny_inet';
-COMMENT ON FUNCTION redis_migrate.drop_rate_limit_deny(text, inet) IS 'Takes a network off the deny list; false: it was not there';
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_deny(text, inet) IS
+    'Takes a network off the deny list. false: it was not there';
 
 -- Decisions.
 
 CREATE FUNCTION redis_migrate.rate_limit(policy text, key text, cost bigint DEFAULT 1) RETURNS redis_migrate.rate_limit_result
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit';
 COMMENT ON FUNCTION redis_migrate.rate_limit(text, text, bigint) IS
-    'Asks whether a request of this key may pass, and charges it if so. cost 0 charges nothing';
+    'Asks whether a request of a key may pass, and charges the request if it may. cost 0 charges nothing';
 CREATE FUNCTION redis_migrate.rate_limit(policy text, address inet, cost bigint DEFAULT 1) RETURNS redis_migrate.rate_limit_result
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_inet';
 COMMENT ON FUNCTION redis_migrate.rate_limit(text, inet, bigint) IS
-    'As with a text key, for an address: IPv6 is folded to the prefix of the policy, IPv4 in IPv6 counts as IPv4';
+    'rate_limit for an address. IPv6 addresses with the same prefix, of the policy''s length, share a key; IPv4 in IPv6 counts as IPv4';
 
 CREATE FUNCTION redis_migrate.rate_limit_allowed(policy text, key text, cost bigint DEFAULT 1) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_allowed';
 COMMENT ON FUNCTION redis_migrate.rate_limit_allowed(text, text, bigint) IS
-    'Asks whether a request of this key may pass, and charges it if so: the fast form';
+    'Asks whether a request of a key may pass, and charges the request if it may. The fast form: it answers only yes or no';
 CREATE FUNCTION redis_migrate.rate_limit_allowed(policy text, address inet, cost bigint DEFAULT 1) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_allowed_inet';
 COMMENT ON FUNCTION redis_migrate.rate_limit_allowed(text, inet, bigint) IS
-    'As with a text key, for an address: IPv6 is folded to the prefix of the policy, IPv4 in IPv6 counts as IPv4';
+    'rate_limit_allowed for an address. IPv6 addresses with the same prefix, of the policy''s length, share a key; IPv4 in IPv6 counts as IPv4';
 
 CREATE FUNCTION redis_migrate.rate_limit_at(policy text, key text, cost bigint, at timestamptz) RETURNS redis_migrate.rate_limit_result
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_at';
 COMMENT ON FUNCTION redis_migrate.rate_limit_at(text, text, bigint, timestamptz) IS
-    'rate_limit at a given time, for tests and simulations; only for the owner of the policy';
+    'rate_limit at another time, for tests and simulations by the policy''s owner';
 
 CREATE FUNCTION redis_migrate.rate_limit_adhoc(name text, key text, "limit" text, cost bigint DEFAULT 1,
         burst bigint DEFAULT NULL, algorithm text DEFAULT 'gcra') RETURNS redis_migrate.rate_limit_result
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_adhoc';
 COMMENT ON FUNCTION redis_migrate.rate_limit_adhoc(text, text, text, bigint, bigint, text) IS
-    'rate_limit without a policy: the limit comes with the call and may differ in the next';
+    'rate_limit without a policy: the limit is an argument, and may differ in the next call';
 
 CREATE FUNCTION redis_migrate.rate_limits(policies text[], keys text[], cost bigint DEFAULT 1) RETURNS redis_migrate.rate_limits_result
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limits';
 COMMENT ON FUNCTION redis_migrate.rate_limits(text[], text[], bigint) IS
-    'Asks several policies, with a key for each or one for all; charges all of them or, if one refuses, none';
+    'Asks several policies, with a key for each or one key for all. Charges all of them or, if one refuses, none';
 
 CREATE FUNCTION redis_migrate.rate_limit_refund(policy text, key text, cost bigint DEFAULT 1) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_refund';
 COMMENT ON FUNCTION redis_migrate.rate_limit_refund(text, text, bigint) IS
-    'Gives cost back, at most until all of it remains; returns what remains';
+    'Gives cost back, at most until the whole quota remains. Returns what remains';
 
 CREATE FUNCTION redis_migrate.reset_rate_limit(policy text, key text) RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_reset_rate_limit';
 COMMENT ON FUNCTION redis_migrate.reset_rate_limit(text, text) IS
-    'Forgets what a key has used; false: there was nothing to forget';
+    'Forgets what a key has used. false: there was nothing to forget';
 
 CREATE FUNCTION redis_migrate.rate_limit_headers(policy text, result redis_migrate.rate_limit_result) RETURNS jsonb
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_headers';
@@ -243,18 +249,19 @@ COMMENT ON FUNCTION redis_migrate.rate_limit_stepped(integer) IS 'Internal: part
 CREATE FUNCTION redis_migrate.rate_limit_counters(OUT policy_id bigint, OUT allowed bigint, OUT limited bigint,
         OUT shadow bigint, OUT blocked bigint, OUT evictions bigint, OUT entries bigint) RETURNS SETOF record
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_counters';
-COMMENT ON FUNCTION redis_migrate.rate_limit_counters() IS 'Statistics of the rate limits of this database, and, with policy_id NULL, of the policies of all databases that have none of their own; no rows without shared memory';
+COMMENT ON FUNCTION redis_migrate.rate_limit_counters() IS
+    'Statistics of this database''s rate limits. The row with policy_id NULL has the sums over all policies, in all databases, that have no statistics of their own. No rows without shared memory';
 CREATE FUNCTION redis_migrate.rate_limit_capacity(OUT bytes bigint, OUT keys bigint) RETURNS record
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_rate_limit_capacity';
 COMMENT ON FUNCTION redis_migrate.rate_limit_capacity() IS
-    'The shared memory for rate limits, and the number of keys that fit into it; NULL where there is none';
+    'The size of the shared memory for rate limits, and the number of keys that fit into it; NULL if there is none';
 CREATE FUNCTION redis_migrate.reset_rate_limit_stats(policy text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_reset_rate_limit_stats';
 COMMENT ON FUNCTION redis_migrate.reset_rate_limit_stats(text) IS 'Sets the counters of a rate limit policy to zero';
 CREATE FUNCTION redis_migrate.save_rate_limits() RETURNS boolean
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_save_rate_limits';
 COMMENT ON FUNCTION redis_migrate.save_rate_limits() IS
-    'Saves the shared memory of rate limits now, as happens every few seconds and at shutdown; false: see the log';
+    'Saves the shared memory of rate limits now, as happens every few seconds and at shutdown. false: it failed, see the log';
 
 CREATE VIEW redis_migrate.rate_limit_policies WITH (security_barrier) AS
     SELECT policy, redis_migrate.shown_owner(owner) AS owner, quota, period, burst, algorithm, storage, key_type, ipv6_prefix, shadow, fail_open, created_at, changed_at
@@ -276,4 +283,4 @@ CREATE VIEW redis_migrate.rate_limit_stats WITH (security_barrier = true) AS
     FROM redis_migrate.rate_limit_policy AS p FULL JOIN redis_migrate.rate_limit_counters() AS c USING (policy_id)
     WHERE p.policy IS NOT NULL OR c.policy_id IS NULL OR c.policy_id OPERATOR(pg_catalog.=) -1;
 COMMENT ON VIEW redis_migrate.rate_limit_stats IS
-    'Statistics of each rate limit policy. calls = allowed + limited + shadow + blocked; entries: keys in shared memory now, in memory bytes; evictions: live keys that were evicted. NULL: the policy has no statistics of its own; those of all such policies are in the row (shared)';
+    'Statistics of each rate limit policy: calls = allowed + limited + shadow + blocked. entries: keys that are in shared memory now; memory: their bytes; evictions: live keys that were evicted. If they are NULL, the policy has no statistics of its own; the row (shared) has the sums over all such policies';

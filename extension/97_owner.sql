@@ -31,9 +31,9 @@ $$;
 CREATE FUNCTION redis_migrate.take_over(kind text, name text, new_owner name DEFAULT CURRENT_USER) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_take_over';
 COMMENT ON FUNCTION redis_migrate.take_over(text, text, name) IS
-    'Makes a role the owner of a definition, named as in the view definitions; only for superusers. A restored definition resumes';
+    'Makes a role the owner of a definition, which is named as in the view definitions. Only for superusers. A restored definition resumes';
 
 CREATE PROCEDURE redis_migrate.resume_restored()
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_resume_restored';
 COMMENT ON PROCEDURE redis_migrate.resume_restored() IS
-    'Declares that a restore has ended: restored definitions resume, those of the caller, or all for a superuser';
+    'Declares that a restore has ended, so that restored definitions resume: those of the caller, or all for a superuser';

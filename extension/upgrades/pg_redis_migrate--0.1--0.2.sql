@@ -178,52 +178,58 @@ ALTER VIEW redis_migrate.progress RENAME TO progress_old;
 ALTER VIEW redis_migrate.workers RENAME TO workers_old;
 
 COMMENT ON FUNCTION redis_migrate.installation() IS
-    'Identifies this CREATE EXTENSION: pg_dump does not carry the number over, pg_upgrade does';
+    'Identifies this CREATE EXTENSION. pg_upgrade keeps the number; a dump does not carry it';
 
 COMMENT ON TABLE redis_migrate.definition_owners IS
-    'Always empty. Each role that owns a definition is granted SELECT on a column, so that DROP ROLE is refused; dropping its last definition revokes the grant';
+    'Always empty. Each role that owns a definition is granted SELECT on one of its columns, so that DROP ROLE fails. The grant is revoked when the role''s last definition is dropped';
+
+COMMENT ON FUNCTION redis_migrate.owner_role_out(redis_migrate.owner_role) IS
+    'Output of owner_role: name/role/database/installation, with the current name of the role';
+
+COMMENT ON FUNCTION redis_migrate.stamp_owner(oid) IS 'Makes a role an owner in this database';
 
 COMMENT ON FUNCTION redis_migrate.stamped_role(redis_migrate.owner_role) IS
-    'The stored OID, whether or not it is valid here; for indexes';
+    'The stored OID of the role, valid here or not; for indexes';
 
 COMMENT ON FUNCTION redis_migrate.owner_oid(redis_migrate.owner_role) IS
-    'The owner of a definition; NULL where the role does not exist or has no grant on definition_owners';
+    'The role that owns a definition; NULL if it does not exist or has no grant on definition_owners';
 
 COMMENT ON FUNCTION redis_migrate.acting_role(redis_migrate.owner_role) IS
-    'The role as which background workers run a definition: its owner, or none before resume_restored';
+    'The role as which background workers run a definition: its owner. A restored definition has none before resume_restored';
 
 COMMENT ON FUNCTION redis_migrate.shown_owner(redis_migrate.owner_role) IS
-    'The owner as views show it, also of a record whose definition is gone';
+    'The owner as views show it, even of a record whose definition is gone';
 
 COMMENT ON FUNCTION redis_migrate.may_see(redis_migrate.owner_role) IS
-    'Whether the caller has the privileges of that owner; superusers also see definitions without an owner';
+    'Whether the caller has the privileges of that owner. Superusers also see definitions without an owner';
 
 COMMENT ON FUNCTION redis_migrate.is_restored(redis_migrate.owner_role) IS
-    'Whether the definition was stored elsewhere: it came with a dump, or this database is a copy';
+    'Whether the definition was stored elsewhere, because it came with a dump, or this database is a copy';
 
 COMMENT ON FUNCTION redis_migrate.owner_name(redis_migrate.owner_role) IS 'The name of an owner, even if the role does not exist here';
 
-COMMENT ON FUNCTION redis_migrate.owner_problem(redis_migrate.owner_role) IS 'The reason why a definition has no owner; NULL where it has one';
+COMMENT ON FUNCTION redis_migrate.owner_problem(redis_migrate.owner_role) IS
+    'Why a definition has no owner; NULL if it has one';
 
 COMMENT ON FUNCTION redis_migrate.release_owner() IS
-    'Trigger of definition tables: revokes the grant of a role that no longer owns a definition';
+    'Trigger of tables with definitions: revokes the grant of a role that no longer owns a definition';
 
 COMMENT ON FUNCTION redis_migrate.index_key(bytea) IS
-    'The index key of a name of any length: the name itself up to 256 bytes, otherwise its first 256 bytes and the SHA-256 of the whole';
+    'The index key of a name of any length: the name itself up to 256 bytes, otherwise its first 256 bytes and the SHA-256 of the whole name';
 
 COMMENT ON TABLE redis_migrate.migration IS
-    'Named jobs: a server or a file, a source and mappings. changed_at moves with every change of the definition, altered_at not if a mapping was added or dropped that shares no keys with others; journal: runs and live sync keep the earlier images of rows';
+    'Migrations: a server or a file, a source, and mappings. changed_at: the last change of the definition. altered_at: the same, but it ignores added and dropped mappings that share no keys with others. journal: runs and live sync keep the earlier images of rows';
 
 COMMENT ON TABLE redis_migrate.mapping IS
-    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation and target_owner are the target and whose it was when the owner last accepted it, trusted_roles the other roles whose SQL may run with the owner''s rights. ledger_mark is row_hash(mapping_id) by the secret with which the entries of its ledger were made; NULL until a run has made sure that they fit the ledger. ledger_keys are the types of the key columns of which the entries of a packed ledger are hashes, as far as these depend on them, and the labels of enums';
+    'How the keys of a pattern become rows of a table, with the session settings under which the query was defined. target_relation, target_owner: the target and its owner when the mapping''s owner last accepted them; trusted_roles: other roles whose SQL may run with the owner''s rights. ledger_mark: row_hash(mapping_id) under the secret of the ledger''s entries; NULL until a run has checked that the secret fits the ledger. ledger_keys: the types of the key columns, as far as the hashes in a packed ledger depend on them, and the labels of enums';
 
 COMMENT ON TABLE redis_migrate.mapping_check IS
-    'Conditions on the output rows of a mapping''s query; a row for which a condition is not true is rejected under its name';
+    'Conditions on the rows that a mapping''s query yields. If a condition is not true, the key is rejected under the name of the check';
 
-COMMENT ON TABLE redis_migrate.skip_pattern IS 'Patterns whose keys are not to be migrated';
+COMMENT ON TABLE redis_migrate.skip_pattern IS 'Patterns whose keys are not migrated';
 
 COMMENT ON TABLE redis_migrate.run IS
-    'Executions of migrations. (level, position) is the checkpoint, written in the transaction that writes the rows; if a level is read in parts, run_part has one for each. The rate shown is that since active_time was window_began, when window_read keys had been read; (next_began, next_read) is the next such point, and takes its place when it is 30 seconds old';
+    'Executions of migrations. (level, position) is the checkpoint; the transaction that writes rows also writes it. If a level is read in parts, run_part has a checkpoint for each. The shown rate begins at active_time window_began, when window_read keys had been read. (next_began, next_read) is the next such point, and replaces this one once it is 30 seconds old. unlogged_mark: the number in the table of that name when what the run had stored was last known to be there';
 
 CREATE UNLOGGED TABLE redis_migrate.unlogged_mark (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
@@ -231,27 +237,35 @@ CREATE UNLOGGED TABLE redis_migrate.unlogged_mark (
 );
 
 COMMENT ON TABLE redis_migrate.unlogged_mark IS
-    'A random number, drawn when a run begins and the table is empty. PostgreSQL empties the table with all unlogged tables, so a run with another number began before that';
+    'A random number that a run draws if the table is empty. PostgreSQL empties the table whenever it empties unlogged tables, so a run that noted another number began before that';
 
 COMMENT ON TABLE redis_migrate.run_part IS
-    'Parts of a level that several processes read side by side, each with its own checkpoint. share: the slots of a master of a cluster, a range of the cursors of a server, or a share of the names';
+    'Parts of a level that several processes read side by side, each with its own checkpoint. share: the slots of a cluster''s master, a range of a server''s cursors, or a share of the names';
 
 COMMENT ON TABLE redis_migrate.run_count IS
-    'Keys per outcome, reason, pattern (NULL: unmapped) and part of the level (0: not read in parts); the outcome read counts the names that the source returned';
+    'Numbers of keys by outcome, reason, pattern (NULL: unmapped) and part of the level (0: the level is not read in parts). The outcome read counts the names that the source returned';
 
-COMMENT ON TABLE redis_migrate.mapping_count IS 'Rows per mapping by outcome. changed_here, deleted_here: how many of those that were changed or deleted, and of those that were inserted, somebody else had changed or deleted since they were stored; known with a packed ledger, once its news is merged. expired, unclear: with an on_expire, rows that left because their keys had expired, and those of which it is not known. prune: whether rows without a key were removed, prune_detail: why not; claims_unchanged: rows that are as Redis has them become the mapping''s, because its ledger was empty when the run began';
+COMMENT ON TABLE redis_migrate.mapping_count IS
+    'Numbers of rows by mapping and outcome. changed_here: how many of the changed or deleted rows somebody else had changed since they were stored; deleted_here: how many of the inserted rows somebody else had deleted. A packed ledger knows both once it is merged. expired, unclear: for a mapping with on_expire, rows that left because their keys had expired, and rows for which that is unknown. prune: whether rows without a key were removed; prune_detail: if not, why, or which rows stayed. claims_unchanged: the ledger was empty when the run began, so rows that are as Redis has them become the mapping''s';
 
 CREATE INDEX reject_key ON redis_migrate.reject USING hash (key_bytes);
 
 CREATE INDEX reject_settled ON redis_migrate.reject (settled_at) WHERE settled_at IS NOT NULL;
 
-COMMENT ON TABLE redis_migrate.reject IS 'Rejected keys, with the reason and the payload, so that nothing is lost. settled_at: when a live run has stored a newer value of the key, or the key was gone';
+COMMENT ON TABLE redis_migrate.reject IS
+    'Rejected keys, with the reason and the payload, so that nothing is lost. settled_at: when a live run stored a newer value of the key, or found the key gone';
 
 COMMENT ON TABLE redis_migrate.deferred IS
-    'Keys that a foreign key refused, or whose row belongs to a lower key; they are tried again at the end of their level';
+    'Keys that a foreign key refused, or whose row belongs to a lower key. They are tried again at the end of their level';
+
+COMMENT ON TABLE redis_migrate.archived_key IS
+    'Keys without a mapping, as DUMP payloads. They can be mapped later, or restored into a Redis. payload is NULL if it is kept in chunks';
+
+COMMENT ON TABLE redis_migrate.archive_chunk IS
+    'Payloads of archived keys that are larger than 1 MB, in chunks of 1 MB that are counted from 0';
 
 COMMENT ON TABLE redis_migrate.ledger IS
-    'The full ledger: which key each target row came from, of mappings of which two keys could yield the same row. row_hash and key_hash are the first 8 bytes of redis_migrate.row_hash of (mapping_id, row_key) and of (mapping_id, db, key_bytes)';
+    'The full ledger, for mappings of which two keys could yield the same row: the key that each row came from. row_hash and key_hash are the first 8 bytes of redis_migrate.row_hash of (mapping_id, row_key) and of (mapping_id, db, key_bytes)';
 
 CREATE TABLE redis_migrate.ledger_batch (
     mapping_id    bigint NOT NULL,
@@ -277,9 +291,9 @@ ALTER TABLE redis_migrate.ledger_batch ALTER inserted SET STORAGE EXTERNAL, ALTE
     ALTER removed SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE redis_migrate.ledger_batch IS
-    'The packed ledger''s news and the journal of inserts, a row for each batch. Ascending by row_hash, inserted has row_hash and row_image of rows that were inserted (24 bytes each), changed of those that were there, and their row_image before (32 bytes), removed the row_hash of rows that are the mapping''s no more (16 bytes). takes_changed: changed ones became the mapping''s; in_journal: the inserted ones are in the table journal, too. columns stands for those that row_image is of. The end of a run merges it into ledger_segment; it is deleted after pg_redis_migrate.journal_retention';
+    'News for the packed ledger, which is also the journal of inserts: a row for each batch. All lists ascend by row_hash. inserted: row_hash and row_image of inserted rows, 24 bytes each. changed: the same of rows that existed, and their earlier row_image, 32 bytes each. removed: row_hash of rows that are no longer the mapping''s, 16 bytes each. takes_changed: the changed rows became the mapping''s. in_journal: the table journal has the inserted rows, too. columns stands for the columns that row_image covers. The end of a run merges the batches into ledger_segment; they are deleted after pg_redis_migrate.journal_retention';
 
-COMMENT ON SEQUENCE redis_migrate.ledger_batch_batch_id_seq IS 'Order of batches of the packed ledger';
+COMMENT ON SEQUENCE redis_migrate.ledger_batch_batch_id_seq IS 'Order of the packed ledger''s batches';
 
 CREATE TABLE redis_migrate.ledger_segment (
     mapping_id bigint NOT NULL,
@@ -293,7 +307,7 @@ CREATE TABLE redis_migrate.ledger_segment (
 ALTER TABLE redis_migrate.ledger_segment ALTER entries SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE redis_migrate.ledger_segment IS
-    'The packed ledger: row_hash of each row that is the mapping''s, in ascending order, each with the row_image as which it was stored, 24 bytes together and at most 2000 in a row. A row_image of 0 is unknown';
+    'The packed ledger: row_hash of each row that is the mapping''s, in ascending order, and the row_image that was stored, 24 bytes together, at most 2000 rows in a segment. A row_image of 0 is unknown';
 
 CREATE TABLE redis_migrate.ledger_secret (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
@@ -301,13 +315,13 @@ CREATE TABLE redis_migrate.ledger_secret (
 );
 
 COMMENT ON TABLE redis_migrate.ledger_secret IS
-    'The key of row_hash, of row_image and of the hashes in ledger: drawn with the first mapping that has a ledger, and dumped with them, so that nobody can make up two keys of one hash';
+    'The secret key of row_hash, row_image and the hashes in ledger, so that nobody can make up two keys with the same hash. The first mapping with a ledger draws it. A dump contains it, because the ledgers need it';
 
 COMMENT ON TABLE redis_migrate.page_key IS
-    'Keys that were stored although the position of the run does not cover them yet, so that a resumed run does not count them again';
+    'Keys that were stored, although the position of the run does not cover them yet. A resumed run does not count them again';
 
 COMMENT ON TABLE redis_migrate.seen_row IS
-    'Rows that a run with prune => true has met; emptied when the run ends. A row that is missing here was not in Redis. lost: met by a key that does not own the row';
+    'Rows that a run with prune => true has met; emptied when the run ends. Rows that are missing here were not in Redis. lost: a key that does not own the row met it';
 
 CREATE TABLE redis_migrate.seen_batch (
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -321,28 +335,31 @@ CREATE TABLE redis_migrate.seen_batch (
 ALTER TABLE redis_migrate.seen_batch ALTER hashes SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE redis_migrate.seen_batch IS
-    'As seen_row, of mappings with a packed ledger: row_hash of the rows that each batch met, 16 bytes each in ascending order';
+    'Like seen_row, for mappings with a packed ledger: row_hash of the rows that each batch met, 16 bytes each, in ascending order';
 
-COMMENT ON SEQUENCE redis_migrate.seen_batch_batch_id_seq IS 'Numbers of batches of rows met';
+COMMENT ON SEQUENCE redis_migrate.seen_batch_batch_id_seq IS 'Numbers of batches of met rows';
 
 CREATE FUNCTION redis_migrate.row_hash(VARIADIC key "any") RETURNS bytea
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_hash';
 
 COMMENT ON FUNCTION redis_migrate.row_hash("any") IS
-    'The hash by which a packed ledger knows a row, of its key columns in the order of the mapping''s key_columns. Raises 55000 before the secret is drawn';
+    'The hash by which a packed ledger knows a row. The arguments are the row''s key columns, in the order of the mapping''s key_columns. Raises 55000 before the secret is drawn';
 
 CREATE FUNCTION redis_migrate.row_image(columns record) RETURNS bigint
     LANGUAGE c STRICT STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_row_image';
 
 COMMENT ON FUNCTION redis_migrate.row_image(record) IS
-    'The image by which a packed ledger tells whether a row still is as it was stored: a hash of the other columns that the mapping fills. Raises 55000 before the secret is drawn';
+    'A hash of the other columns that the mapping fills. It shows a packed ledger whether a row still is as it was stored. Raises 55000 before the secret is drawn';
+
+COMMENT ON FOREIGN DATA WRAPPER redis_migrate IS
+    'Redis servers that migrations read. Options of a server include host (a path is a unix socket), port, connect_timeout and command_timeout; options of a user mapping include username, password and password_file. See docs/connections.md';
 
 CREATE FUNCTION redis_migrate.create_migration(migration text, server name DEFAULT NULL, source text DEFAULT 'scan',
         unmapped text DEFAULT 'archive', databases integer[] DEFAULT NULL, file text DEFAULT NULL, journal boolean DEFAULT true) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_create_migration';
 
 COMMENT ON FUNCTION redis_migrate.create_migration(text, name, text, text, integer[], text, boolean) IS
-    'Creates a migration from a server, or from a dump file on the database server. source: scan, replication (a snapshot), rdb (the file), archive; unmapped: archive, reject; databases: NULL for all that have keys; journal: keep the earlier images of rows, for undo_run';
+    'Creates a migration from a server, or from a dump file on the database server. source: scan, replication (a snapshot), rdb (the file), archive; unmapped: archive, reject; databases: NULL means all that have keys; journal: keep the earlier images of rows, for undo_run';
 
 CREATE FUNCTION redis_migrate.alter_migration(migration text, server name DEFAULT NULL, source text DEFAULT NULL,
         unmapped text DEFAULT NULL, databases integer[] DEFAULT NULL, file text DEFAULT NULL,
@@ -350,10 +367,10 @@ CREATE FUNCTION redis_migrate.alter_migration(migration text, server name DEFAUL
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_migration';
 
 COMMENT ON FUNCTION redis_migrate.alter_migration(text, name, text, text, integer[], text, text[], boolean) IS
-    'Changes a migration; NULL leaves a property as it is, reset names those that become NULL. An interrupted run begins again afterwards';
+    'Changes a migration. NULL leaves a property as it is; reset names the properties that become NULL. An interrupted run then begins anew';
 
 COMMENT ON FUNCTION redis_migrate.drop_migration(text) IS
-    'Drops a migration with its mappings, its archive and the history of its runs. Target tables stay. Stops a run under way, whose last changes a REPEATABLE READ or SERIALIZABLE transaction cannot see, so that it fails with 40001: call redis_migrate.stop before it';
+    'Drops a migration with its mappings, its archive and the history of its runs. Target tables stay. It stops a run that is under way. A REPEATABLE READ or SERIALIZABLE transaction cannot see the run''s last changes and fails with 40001: call redis_migrate.stop first';
 
 CREATE FUNCTION redis_migrate.add_mapping(migration text, mapping text, pattern text, target regclass, query text,
         key_columns text[], priority text DEFAULT 'medium', on_conflict text DEFAULT 'update',
@@ -365,7 +382,7 @@ CREATE FUNCTION redis_migrate.add_mapping(migration text, mapping text, pattern 
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_mapping';
 
 COMMENT ON FUNCTION redis_migrate.add_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, boolean, text, text) IS
-    'Adds a mapping: how the keys of a pattern become rows of a table, by a query over redis_batch. trust_target: a superuser confirms a target that others own. on_flush: whether a live run may remove any number of rows after FLUSHALL, FLUSHDB or SWAPDB, delete, or stops beyond live_delete_limit, pause. See docs/mappings.md';
+    'Adds a mapping: how the keys of a pattern become rows of a table, by a query over redis_batch. trust_target: a superuser confirms a target that others own. on_flush: after FLUSHALL, FLUSHDB or SWAPDB a live run may remove any number of rows (delete), or stops beyond live_delete_limit (pause). See docs/mappings.md';
 
 CREATE FUNCTION redis_migrate.alter_mapping(migration text, mapping text, pattern text DEFAULT NULL, target regclass DEFAULT NULL,
         query text DEFAULT NULL, key_columns text[] DEFAULT NULL, priority text DEFAULT NULL, on_conflict text DEFAULT NULL,
@@ -377,14 +394,20 @@ CREATE FUNCTION redis_migrate.alter_mapping(migration text, mapping text, patter
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_mapping';
 
 COMMENT ON FUNCTION redis_migrate.alter_mapping(text, text, text, regclass, text, text[], text, text, text, text, text, text, text, text[], integer[], text[], boolean, text, text[], boolean, text, text) IS
-    'Changes a mapping; NULL leaves a property as it is, reset names those that become NULL. If the query is given, the session''s settings are stored again. trust_target confirms a target that has another owner than before';
+    'Changes a mapping. NULL leaves a property as it is; reset names the properties that become NULL. A new query is stored with the session''s settings. trust_target confirms a target that has another owner than before';
+
+COMMENT ON FUNCTION redis_migrate.drop_mapping(text, text) IS
+    'Drops a mapping and its ledger. The rows that it stored stay';
 
 CREATE FUNCTION redis_migrate.add_check(migration text, mapping text, check_name text, condition text,
         trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_check';
 
 COMMENT ON FUNCTION redis_migrate.add_check(text, text, text, text, boolean) IS
-    'Adds a condition on the output rows of a mapping''s query: a key with a row for which it is not true is rejected under the name of the check';
+    'Adds a condition on the rows that a mapping''s query yields. If it is not true for a row, the key is rejected under the name of the check';
+
+COMMENT ON FUNCTION redis_migrate.skip_keys(text, text) IS
+    'Declares that the keys of a pattern are not migrated. They are counted as skipped';
 
 COMMENT ON FUNCTION redis_migrate.unskip_keys(text, text) IS 'Reverses skip_keys';
 
@@ -401,15 +424,15 @@ CREATE TABLE redis_migrate.family_change (
 CREATE INDEX family_change_of ON redis_migrate.family_change (migration, pattern, change_id);
 
 COMMENT ON TABLE redis_migrate.family_change IS
-    'The states of families, one after another; a family without any is in state redis';
+    'The states of families, one after another. A family without a row is in state redis';
 
-COMMENT ON SEQUENCE redis_migrate.family_change_change_id_seq IS 'Order of changes of families';
+COMMENT ON SEQUENCE redis_migrate.family_change_change_id_seq IS 'Order of the changes of families';
 
 CREATE FUNCTION redis_migrate.set_family_state(migration text, pattern text, state text, note text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_family_state';
 
 COMMENT ON FUNCTION redis_migrate.set_family_state(text, text, text, text) IS
-    'Says whose the keys of a pattern are: redis, cutting (still those of Redis), both, postgres, done. In the last three, runs and live sync leave the rows of its mappings alone. Where a reverse feed rests since the family was given back to Redis, one of these three ends that, and all rows are written to Redis, and keys without rows removed. Waits for batches under way';
+    'Says whose the keys of a pattern are: redis, cutting (still Redis''), both, postgres or done. In the last three states, runs and live sync leave the rows of the pattern''s mappings alone. If a reverse feed rests because the family was given back to Redis, one of these three states ends that: all rows are written to Redis, and keys without rows are removed. Waits for batches that are under way';
 
 CREATE VIEW redis_migrate.families WITH (security_barrier) AS
     SELECT g.migration, redis_migrate.shown_owner(g.owner) AS owner, f.pattern, f.mappings, coalesce(c.state, 'redis') AS state,
@@ -423,20 +446,20 @@ CREATE VIEW redis_migrate.families WITH (security_barrier) AS
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.families IS
-    'The families of the caller''s migrations, or all for members of pg_monitor: a pattern with all its mappings, and whose its keys are. since is NULL if that was never changed';
+    'The families of the caller''s migrations, or all for members of pg_monitor: a pattern with all its mappings, and whose its keys are. since is NULL if the state never changed';
 
 CREATE VIEW redis_migrate.family_changes WITH (security_barrier) AS
     SELECT c.change_id, c.migration, c.pattern, c.state, c.changed_at, c.changed_by, c.note
     FROM redis_migrate.family_change AS c JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
-COMMENT ON VIEW redis_migrate.family_changes IS 'The history of families: which state, since when, by whom';
+COMMENT ON VIEW redis_migrate.family_changes IS 'The history of families: each state, since when, and who set it';
 
 COMMENT ON FUNCTION redis_migrate.preflight(name) IS
-    'Checks whether a server can be migrated from: reachability, rights, databases, eviction, clocks and so on; status is ok, warn or fail';
+    'Checks whether a migration can read a server: reachability, rights, databases, eviction, clocks and so on. status is ok, warn or fail';
 
 COMMENT ON FUNCTION redis_migrate.preview(text, text, integer, boolean) IS
-    'Shows what would happen to the first keys of the source and which rows would be stored; everything is rolled back. If a mapping is named, only its keys count. bytea columns are left out unless bytes is true; key_bytes is filled where the key is not text';
+    'Shows what would happen to the first keys of the source, and which rows would be stored; everything is rolled back. With a mapping, only its keys count. bytea columns are left out unless bytes is true. key_bytes is filled if the key is not text, or bytes is true';
 
 CREATE PROCEDURE redis_migrate.run(migration text, dry_run boolean DEFAULT false, priority text DEFAULT NULL,
         mapping text DEFAULT NULL, source text DEFAULT NULL, on_error text DEFAULT 'continue',
@@ -445,26 +468,51 @@ CREATE PROCEDURE redis_migrate.run(migration text, dry_run boolean DEFAULT false
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_run';
 
 COMMENT ON PROCEDURE redis_migrate.run(text, boolean, text, text, text, text, boolean, bigint, boolean, integer) IS
-    'Runs a migration, or resumes an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing; on_error: continue, stop; prune removes rows whose keys are gone, and with dry_run only says how many that are; force: without prune, also writes to families that belong to PostgreSQL; with it, prunes mappings whose keys the run did not meet or that would lose more than pg_redis_migrate.prune_limit; workers: how many processes read the source side by side, this one among them, by default as many as its size, the cores and pg_redis_migrate.max_workers allow';
+    'Runs a migration, or resumes an interrupted run. Commits after each batch. dry_run tries at most max_keys keys and keeps nothing. on_error: continue, stop. prune removes rows whose keys are gone; with dry_run it only says how many they are. force without prune also writes to families that belong to PostgreSQL; force with prune also prunes mappings of which the run met no key, or that would lose more than pg_redis_migrate.prune_limit. workers: how many processes read the source side by side, including this one; by default as many as its size, the cores and pg_redis_migrate.max_workers allow';
 
 CREATE FUNCTION redis_migrate.last_run_id() RETURNS bigint
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'prm_last_run_id';
 
 COMMENT ON FUNCTION redis_migrate.last_run_id() IS
-    'The run that the last CALL of run or wait_for in this session executed or waited for, even if it ended in an error';
+    'The run that the last CALL of run or wait_for in this session executed or waited for, even if it failed';
 
 COMMENT ON PROCEDURE redis_migrate.join_run(bigint) IS
-    'Reads parts of a run that no other process reads, beside the process that leads the run, until none is left; background workers call it. Commits after each batch';
+    'Reads parts of a run, beside the process that leads it, until no unread part is left. Background workers call it. Commits after each batch';
+
+COMMENT ON FUNCTION redis_migrate.input_is_valid(text, regtype) IS
+    'Whether a text is a valid value of a type; for queries and checks';
+
+COMMENT ON FUNCTION redis_migrate.field(bytea, text) IS
+    'The value of a hash''s field, from the DUMP payload; NULL if there is no such field';
+
+COMMENT ON FUNCTION redis_migrate.field_bytes(bytea, bytea) IS
+    'The value of a hash''s field as bytes, from the DUMP payload; NULL if there is no such field';
+
+COMMENT ON FUNCTION redis_migrate.elements(bytea) IS
+    'The elements of a list, set, hash, sorted set, array or stream, or the one value of a string, from its DUMP payload';
 
 COMMENT ON TABLE redis_migrate.audit IS 'Audits of Redis servers: parameters, progress and sums';
 
+COMMENT ON TABLE redis_migrate.audit_family IS
+    'Key families that an audit found. If the keys of a pattern have several types, each type is a family. type is empty if it is unknown';
+
+COMMENT ON TABLE redis_migrate.audit_key IS 'The largest keys that an audit met in each database, masked';
+
 COMMENT ON PROCEDURE redis_migrate.audit(name, double precision, interval, integer[], integer) IS
-    'Finds the key families of a server, or of all masters of a cluster, and stores them. sample: keys per family to ask about, below 1 a share, NULL all; max_rate: keys per second. Commits as it goes';
+    'Finds the key families of a server, or of all masters of a cluster, and stores them. sample: how many keys per family to ask about; below 1, a share of them; NULL: all. max_rate: keys per second. Commits as it goes';
 
 COMMENT ON FUNCTION redis_migrate.drop_audit(bigint) IS 'Drops an audit and its key families';
 
+COMMENT ON VIEW redis_migrate.audits IS 'Audits of the caller, including those under way';
+
+COMMENT ON VIEW redis_migrate.audit_families IS
+    'Key families of the caller''s audits. keys is exact for a pattern of one type. If estimated is true, bytes, with_ttl and without_ttl are estimates for all keys; types, ttl_spread and encodings count what was seen';
+
+COMMENT ON VIEW redis_migrate.audit_largest_keys IS
+    'The largest keys of each database among those that an audit asked about. Letters and digits of captures are masked';
+
 COMMENT ON FUNCTION redis_migrate.compare_audits(bigint, bigint) IS
-    'Differences between two audits, by family: new, gone, grown, shrunk, same; touched: a key was read or written since the first audit ended; renewed: the latest expiry moved on';
+    'Differences between two audits, by family: new, gone, grown, shrunk, same. touched: a key was read or written since the first audit ended. renewed: the latest expiry has moved on';
 
 CREATE OR REPLACE VIEW redis_migrate.migrations WITH (security_barrier) AS
     SELECT migration, redis_migrate.shown_owner(owner) AS owner, server, file, source, unmapped, databases, created_at, changed_at, journal
@@ -478,7 +526,8 @@ CREATE VIEW redis_migrate.mappings WITH (security_barrier) AS
     FROM redis_migrate.mapping AS m JOIN redis_migrate.migration AS g USING (migration)
     WHERE redis_migrate.may_see(g.owner);
 
-COMMENT ON VIEW redis_migrate.mappings IS 'Mappings of the caller''s migrations. ledger: how a mapping knows which rows are its own, none, packed or full; ledger_reason: why this one';
+COMMENT ON VIEW redis_migrate.mappings IS
+    'Mappings of the caller''s migrations. ledger: how a mapping knows which rows are its own (none, packed, full); ledger_reason: why it has this ledger';
 
 CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
     SELECT r.run_id, r.migration, redis_migrate.shown_owner(r.owner) AS owner, r.source, r.dry_run, r.priority, r.mapping, r.on_error, r.prune, r.force, r.live,
@@ -509,7 +558,7 @@ CREATE VIEW redis_migrate.runs WITH (security_barrier) AS
     WHERE redis_migrate.may_see(r.owner);
 
 COMMENT ON VIEW redis_migrate.runs IS
-    'Executions of migrations: read = vanished + rejected + migrated + archived + skipped, or balanced is false. rows_deleted are rows, not keys';
+    'Executions of migrations: read = vanished + rejected + migrated + archived + skipped, otherwise balanced is false. rows_deleted counts rows, not keys';
 
 CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
     SELECT p.run_id, r.migration, p.level, p.part, p.share, p.done, p.pid, p.position, p.updated_at,
@@ -522,6 +571,9 @@ CREATE VIEW redis_migrate.run_parts WITH (security_barrier) AS
 
 COMMENT ON VIEW redis_migrate.run_parts IS
     'Parts of runs that several processes read side by side: the share of the source, the process that reads or last read it, progress and counts';
+
+COMMENT ON VIEW redis_migrate.run_counts IS
+    'Numbers of keys by outcome, reason and pattern (NULL: keys that no pattern owns). The outcome read counts the names that the source returned';
 
 CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
     SELECT c.run_id, r.migration, c.mapping, pg_catalog.sum(c.inserted)::bigint AS inserted, pg_catalog.sum(c.updated)::bigint AS updated,
@@ -537,9 +589,10 @@ CREATE VIEW redis_migrate.mapping_counts WITH (security_barrier) AS
              c.mapping COLLATE "C";
 
 COMMENT ON VIEW redis_migrate.mapping_counts IS
-    'Rows per mapping by outcome; changed_here and deleted_here: how many of the rows that were written or deleted somebody else had changed or deleted since they were stored; after a run with prune, whether it removed the rows without a key, and if not, why; with an on_expire, how many rows left because their keys had expired, and of how many that is unclear';
+    'Numbers of rows by mapping and outcome. changed_here, deleted_here: how many rows somebody else had changed or deleted since they were stored. expired, unclear: for a mapping with on_expire, how many rows left because their keys had expired, and how many for which that is unclear. prune, prune_detail: whether a run with prune removed the rows without a key, and if not, why, or which rows stayed';
 
-COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS 'Bytes from Redis as text: UTF-8, converted to the server''s encoding; NULL where they are not valid';
+COMMENT ON FUNCTION redis_migrate.bytes_as_text(bytea) IS
+    'Bytes from Redis as text: UTF-8, converted to the server''s encoding; NULL if they are not valid';
 
 CREATE OR REPLACE VIEW redis_migrate.rejects WITH (security_barrier) AS
     SELECT j.reject_id, j.run_id, r.migration, j.db, redis_migrate.bytes_as_text(j.key_bytes) AS key, j.key_bytes, j.type,
@@ -547,7 +600,8 @@ CREATE OR REPLACE VIEW redis_migrate.rejects WITH (security_barrier) AS
     FROM redis_migrate.reject AS j JOIN redis_migrate.run AS r USING (run_id)
     WHERE redis_migrate.may_see(r.owner);
 
-COMMENT ON VIEW redis_migrate.rejects IS 'Rejected keys: rule is the name of a check, capture, column or constraint, or a built-in rule; settled_at: since when nothing of the key is amiss any more, in a live run';
+COMMENT ON VIEW redis_migrate.rejects IS
+    'Rejected keys. rule: the name of a check, capture, column or constraint, or a built-in rule. settled_at: since when, in a live run, nothing is wrong with the key any more';
 
 CREATE OR REPLACE VIEW redis_migrate.archive WITH (security_barrier) AS
     SELECT a.migration, a.db, redis_migrate.bytes_as_text(a.key_bytes) AS key, a.key_bytes, a.type,
@@ -560,10 +614,10 @@ CREATE OR REPLACE VIEW redis_migrate.archive WITH (security_barrier) AS
     WHERE redis_migrate.may_see(g.owner);
 
 COMMENT ON VIEW redis_migrate.archive IS
-    'Keys without a mapping, as DUMP payloads that RESTORE takes. Do not select payload where values are large: it is assembled from chunks';
+    'Keys without a mapping, as DUMP payloads that RESTORE takes. Do not select payload of large values: it is put together from chunks';
 
 COMMENT ON VIEW redis_migrate.archive_chunks IS
-    'Archived payloads larger than 1 MB, in chunks, for those too large to be sent whole';
+    'Archived payloads larger than 1 MB, in chunks, for payloads that are too large to be sent whole';
 
 CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
     SELECT s.run_id, s.migration, s.pid, s.state, s.level OPERATOR(pg_catalog.+) 1 AS level, s.read AS keys_read, e.keys_estimated,
@@ -612,7 +666,7 @@ CREATE VIEW redis_migrate.progress WITH (security_barrier) AS
     WHERE s.state OPERATOR(pg_catalog.=) ANY (ARRAY['running', 'interrupted']);
 
 COMMENT ON VIEW redis_migrate.progress IS
-    'Runs that are under way: keys as of the last commit, times as of now. For a file, keys_estimated is what it says of the databases that it has been read of so far, or follows from the share of its bytes; keys_per_second is the rate of the 30 to 60 seconds before the last commit and of the time since, and estimated_end follows from it; both are NULL until the first commit. percent: how much of the level has been read, if the source says how much there is';
+    'Runs that are under way: keys as of the last commit, times as of now. percent: how much of the level has been read, if the source says how much there is. keys_estimated of a file: what the file says of the databases that were read so far, or what follows from the share of its bytes. keys_per_second: the rate of the 30 to 60 seconds before the last commit, and of the time since. estimated_end follows from the rate. Both are NULL until the first commit';
 
 CREATE TABLE redis_migrate.verification (
     verification_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -643,7 +697,7 @@ CREATE TABLE redis_migrate.verification (
 CREATE INDEX verification_migration ON redis_migrate.verification (migration, verification_id);
 
 COMMENT ON TABLE redis_migrate.verification IS
-    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not; proves: that is so but for keys that never held still, of which each has a line in verification_difference. followed: live sync was under way when it began. keys_unwatched: keys whose rows were not equal, and which could not be watched beside live sync, so that a difference was taken for one when the value was read three times in a row';
+    'Comparisons of Redis with the tables of a migration. verified: all keys and rows were compared, and nothing differs; reasons: why not. proves: the same, except for keys that never held still; each of them has a line in verification_difference. followed: live sync was under way when the verification began';
 
 COMMENT ON SEQUENCE redis_migrate.verification_verification_id_seq IS 'Numbers of verifications';
 
@@ -669,7 +723,7 @@ CREATE TABLE redis_migrate.verification_part (
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE redis_migrate.verification_part IS
-    'Parts of the source of a verification that several processes read side by side. share: the slots of a master of a cluster, a range of the cursors of a server, or a share of the names; position: where it begins; rejected: keys by rule, once it is done; restarts: how often it began again because the server had been restarted';
+    'Parts of a verification''s source that several processes read side by side. share: the slots of a cluster''s master, a range of a server''s cursors, or a share of the names; position: where the part begins; rejected: keys by rule, once the part is done; restarts: how often it began again because the server was restarted';
 
 CREATE TABLE redis_migrate.verification_count (
     verification_id bigint NOT NULL REFERENCES redis_migrate.verification ON DELETE CASCADE,
@@ -686,7 +740,7 @@ CREATE TABLE redis_migrate.verification_count (
 );
 
 COMMENT ON TABLE redis_migrate.verification_count IS
-    'Rows per mapping by what a verification found in each part of its source, and beside them (part 0); extra is NULL where it was not looked for. unsettled counts keys; not_kept: how many rows that differ have no line in verification_difference';
+    'Numbers of rows by mapping and finding, for each part of a verification''s source and outside them (part 0). extra is NULL if it was not looked for. unsettled counts keys. not_kept: how many rows that differ have no line in verification_difference';
 
 CREATE TABLE redis_migrate.verification_difference (
     difference_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -707,7 +761,7 @@ CREATE TABLE redis_migrate.verification_difference (
 CREATE INDEX verification_difference_of ON redis_migrate.verification_difference (verification_id);
 
 COMMENT ON TABLE redis_migrate.verification_difference IS
-    'What differs, a line for each column; of each mapping so many rows as were asked for. number: of the row among those of the part and mapping; row_key: the key columns of the row, as an array';
+    'What differs, a line for each column, for as many rows of each mapping as were asked for. number: the row''s number in its part and mapping; row_key: the row''s key columns, as an array';
 
 COMMENT ON SEQUENCE redis_migrate.verification_difference_difference_id_seq IS 'Numbers of differences';
 
@@ -725,22 +779,22 @@ CREATE TABLE redis_migrate.verification_met (
 ALTER TABLE redis_migrate.verification_met ALTER hashes SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE redis_migrate.verification_met IS
-    'row_hash of the rows that the keys of each batch yield, 16 bytes each in ascending order, while a verification runs; suspects: of versions of rows that no key has yielded so far';
+    'While a verification runs: row_hash of the rows that each batch''s keys yield, 16 bytes each, in ascending order. suspects: versions of rows that no key has yielded so far';
 
-COMMENT ON SEQUENCE redis_migrate.verification_met_batch_id_seq IS 'Numbers of batches of rows met';
+COMMENT ON SEQUENCE redis_migrate.verification_met_batch_id_seq IS 'Numbers of batches of met rows';
 
 CREATE PROCEDURE redis_migrate.verify(migration text, sample double precision DEFAULT NULL, mapping text DEFAULT NULL,
         source text DEFAULT NULL, max_differences integer DEFAULT 100, workers integer DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_verify';
 
 COMMENT ON PROCEDURE redis_migrate.verify(text, double precision, text, text, integer, integer) IS
-    'Compares what Redis has with the rows of a migration, and the rows with what Redis has; changes neither. Also while a run is under way. sample: a share of the keys, between 0 and 1, for a quick look; max_differences: so many rows that differ are kept of each mapping; workers: as many processes read the source side by side, by default a number that suits it. Commits as it goes';
+    'Compares what Redis has with the rows of a migration, and the rows with what Redis has. It changes neither, and may run beside a run. sample: a share of the keys, between 0 and 1, for a quick look; max_differences: how many rows that differ are kept for each mapping; workers: how many processes read the source side by side, by default a number that suits it. Commits as it goes';
 
 CREATE PROCEDURE redis_migrate.join_verification(verification_id bigint)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_join_verification';
 
 COMMENT ON PROCEDURE redis_migrate.join_verification(bigint) IS
-    'Reads parts of a verification that another process leads, one after the other, until none is left that nobody reads; what workers call. Commits as it goes';
+    'Reads parts of a verification that another process leads, one after the other, until none is left that nobody reads. Background workers call it. Commits as it goes';
 
 CREATE VIEW redis_migrate.verifications WITH (security_barrier) AS
     SELECT v.verification_id, v.migration, redis_migrate.shown_owner(v.owner) AS owner, v.source, v.mapping, v.sample,
@@ -754,7 +808,7 @@ CREATE VIEW redis_migrate.verifications WITH (security_barrier) AS
     WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.verifications IS
-    'Verifications of the caller''s migrations, or all for members of pg_monitor: whether Redis and the tables are equal, and if that is not proved, why';
+    'Verifications of the caller''s migrations, or all for members of pg_monitor: whether Redis and the tables are equal, and why not if that is not proved';
 
 CREATE VIEW redis_migrate.verification_parts WITH (security_barrier) AS
     SELECT p.verification_id, v.migration, p.part, p.share, p.done, p.pid, p.updated_at, p.keys_read, p.keys_read_again, p.keys_rejected,
@@ -763,7 +817,7 @@ CREATE VIEW redis_migrate.verification_parts WITH (security_barrier) AS
     WHERE redis_migrate.may_see(v.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.verification_parts IS
-    'Parts of verifications that several processes read side by side: the share of the source, the process that reads or last read it, and how many keys; of the caller''s migrations, or all for members of pg_monitor';
+    'Parts of verifications that several processes read side by side: the share of the source, the process that reads or last read it, and how many keys. Of the caller''s migrations, or all for members of pg_monitor';
 
 CREATE VIEW redis_migrate.verification_counts WITH (security_barrier) AS
     SELECT c.verification_id, v.migration, c.mapping,
@@ -777,7 +831,7 @@ CREATE VIEW redis_migrate.verification_counts WITH (security_barrier) AS
     ORDER BY c.verification_id, c.mapping COLLATE "C";
 
 COMMENT ON VIEW redis_migrate.verification_counts IS
-    'Rows per mapping: checked = equal + missing + different + expiry_differs; extra: rows of the mapping that no key yields, NULL where they were not looked for; unsettled: keys that changed each time they were read';
+    'Numbers of rows by mapping: checked = equal + missing + different + expiry_differs. extra: rows of the mapping that no key yields, NULL if they were not looked for. unsettled: keys that changed each time they were read';
 
 CREATE VIEW redis_migrate.verification_differences WITH (security_barrier) AS
     SELECT d.difference_id, d.verification_id, v.migration, d.mapping, d.kind, d.db,
@@ -794,7 +848,7 @@ CREATE VIEW redis_migrate.verification_differences WITH (security_barrier) AS
     WHERE m.sees OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.verification_differences IS
-    'What verifications of the caller''s migrations found to differ, a line for each column; for members of pg_monitor letters and digits are masked. Of long values, the part in which they begin to differ';
+    'Differences that verifications of the caller''s migrations found, a line for each column. Members of pg_monitor see letters and digits masked. Of a long value, the part is shown where the values begin to differ';
 
 CREATE TABLE redis_migrate.journal (
     run_id      bigint NOT NULL,
@@ -817,7 +871,7 @@ CREATE INDEX journal_recorded ON redis_migrate.journal (recorded_at);
 ALTER TABLE redis_migrate.journal ALTER entries SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE redis_migrate.journal IS
-    'The rows that runs and live sessions have changed, in blocks, in the order in which they did; journal_entries shows the lines. columns: those of the target then, of which the first are the key columns, so many as keys, and types what they were of, without domains. entries: lines with the values of rows before, as texts, and digests of those afterwards, made with salt. deletes: some of the rows were deleted';
+    'Rows that runs and live sessions changed, in blocks, in the order of the changes. journal_entries shows the lines. columns: the target''s columns at that time, of which the first `keys` ones are the key columns; types: their types, without domains. entries: lines with the rows'' earlier values, as texts, and digests of the later ones, made with salt. deletes: some of the rows were deleted';
 
 COMMENT ON SEQUENCE redis_migrate.journal_journal_id_seq IS 'Order of changes in the journal';
 
@@ -834,7 +888,8 @@ CREATE INDEX journal_value_recorded ON redis_migrate.journal_value (recorded_at)
 
 ALTER TABLE redis_migrate.journal_value ALTER bytes SET STORAGE EXTERNAL;
 
-COMMENT ON TABLE redis_migrate.journal_value IS 'Values of more than 1 MB in lines of the journal, in pieces of 1 MB counted from 0';
+COMMENT ON TABLE redis_migrate.journal_value IS
+    'Values of more than 1 MB in lines of the journal, in pieces of 1 MB that are counted from 0';
 
 COMMENT ON SEQUENCE redis_migrate.journal_value_value_id_seq IS 'Numbers of large values in the journal';
 
@@ -857,7 +912,7 @@ CREATE INDEX journal_insert_recorded ON redis_migrate.journal_insert (recorded_a
 ALTER TABLE redis_migrate.journal_insert ALTER inserted SET STORAGE EXTERNAL;
 
 COMMENT ON TABLE redis_migrate.journal_insert IS
-    'Rows that runs of mappings without a packed ledger have inserted, packed as in ledger_batch. sorted: a list of an undo, which has the rows of one range of hashes that it has not removed yet, or has left, each once; it takes rows of ledger_batch over, too';
+    'Rows that runs of mappings without a packed ledger inserted, packed as in ledger_batch. sorted: a list that an undo made. It has each row of one range of hashes that the undo has not yet removed, or has left, once, and includes rows of ledger_batch';
 
 COMMENT ON SEQUENCE redis_migrate.journal_insert_insert_id_seq IS 'Numbers of lists of inserted rows';
 
@@ -873,7 +928,8 @@ CREATE TABLE redis_migrate.undo (
     PRIMARY KEY (run_id, dry_run)
 );
 
-COMMENT ON TABLE redis_migrate.undo IS 'Runs that were undone, or are being undone: the last call for each, and the last dry run since';
+COMMENT ON TABLE redis_migrate.undo IS
+    'Runs that were undone, or are being undone: the last call for each run, and the last dry run since';
 
 CREATE TABLE redis_migrate.undo_count (
     run_id   bigint NOT NULL,
@@ -892,7 +948,7 @@ CREATE TABLE redis_migrate.undo_count (
 );
 
 COMMENT ON TABLE redis_migrate.undo_count IS
-    'What undoing a run did to the rows of each mapping. left_alone: rows that somebody else has changed since; failed: rows that the target refused; unknown: changes of the run that are not in its journal; already: rows that somebody else had taken back before; changes: how many changes of the run are dealt with, of which a row may have had several';
+    'What undoing a run did to the rows of each mapping. left_alone: rows that somebody else has changed since; failed: rows that the target refused; unknown: changes of the run that are not in its journal; already: rows that somebody else had taken back before; changes: how many of the run''s changes are dealt with. A row may have several changes';
 
 CREATE TABLE redis_migrate.undo_left (
     run_id   bigint NOT NULL,
@@ -907,8 +963,7 @@ CREATE TABLE redis_migrate.undo_left (
 
 CREATE INDEX undo_left_run ON redis_migrate.undo_left (run_id);
 
-COMMENT ON TABLE redis_migrate.undo_left IS
-    'Rows that were not undone, and why: the first thousand of each call';
+COMMENT ON TABLE redis_migrate.undo_left IS 'Rows that were not undone, and why: the first thousand of each call';
 
 COMMENT ON SEQUENCE redis_migrate.undo_left_left_id_seq IS 'Numbers of rows that were not undone';
 
@@ -916,7 +971,7 @@ CREATE PROCEDURE redis_migrate.undo_run(run_id bigint, dry_run boolean DEFAULT f
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_undo_run';
 
 COMMENT ON PROCEDURE redis_migrate.undo_run(bigint, boolean, boolean) IS
-    'Gives the rows that a run or live session has written the values that they had before: removes those that it inserted, puts back those that it deleted. Rows that somebody else has changed since are left alone. dry_run: only says what would happen; force: also rows that somebody else has changed, and families that belong to PostgreSQL. Commits as it goes; when it is interrupted, the next call goes on';
+    'Takes back what a run or live session did to rows: changed rows get their earlier values, inserted rows are removed, deleted rows are put back. Rows that somebody else has changed since are left alone. dry_run only says what would happen; force also takes back rows that somebody else has changed, and families that belong to PostgreSQL. Commits as it goes. If it is interrupted, the next call goes on';
 
 CREATE VIEW redis_migrate.undos WITH (security_barrier) AS
     SELECT u.run_id, r.migration, c.mapping,
@@ -939,14 +994,15 @@ CREATE VIEW redis_migrate.undo_leftovers WITH (security_barrier) AS
     WHERE redis_migrate.may_see(r.owner)
     ORDER BY l.run_id, l.left_id;
 
-COMMENT ON VIEW redis_migrate.undo_leftovers IS 'Rows that the last undo_run of a run did not undo, and why; the first thousand';
+COMMENT ON VIEW redis_migrate.undo_leftovers IS
+    'Rows that the last undo_run of a run did not undo, and why; the first thousand';
 
 CREATE FUNCTION redis_migrate.journal_lines(columns integer, keys integer, entries bytea)
     RETURNS TABLE (line integer, operation text, row_key text[], earlier text[], is_changed boolean[])
     LANGUAGE c STRICT IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_journal_lines';
 
 COMMENT ON FUNCTION redis_migrate.journal_lines(integer, integer, bytea) IS
-    'The lines of a block of the journal, whose rows have so many columns, and of these so many key columns. Raises XX001 for what is none';
+    'The lines of a block of the journal: columns is the number of the rows'' columns, keys the number of key columns among them. Raises XX001 if the bytes are no block';
 
 CREATE VIEW redis_migrate.journal_entries WITH (security_barrier) AS
     SELECT j.run_id, j.journal_id, l.line, r.migration, m.mapping, j.recorded_at, l.operation, l.row_key,
@@ -958,7 +1014,7 @@ CREATE VIEW redis_migrate.journal_entries WITH (security_barrier) AS
     WHERE redis_migrate.may_see(r.owner);
 
 COMMENT ON VIEW redis_migrate.journal_entries IS
-    'The rows that runs and live sessions of the caller''s migrations have changed or deleted, with their earlier values, and the columns that were changed. Order by (journal_id, line). A value of more than 1 MB is shown as the number that it has in journal_value';
+    'Rows that runs and live sessions of the caller''s migrations changed or deleted, with their earlier values and the columns that were changed. Order by (journal_id, line). For a value of more than 1 MB it shows the value''s number in journal_value';
 
 CREATE TABLE redis_migrate.restore (
     restore_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -983,7 +1039,7 @@ CREATE TABLE redis_migrate.restore (
 CREATE INDEX restore_migration ON redis_migrate.restore (migration, restore_id);
 
 COMMENT ON TABLE redis_migrate.restore IS
-    'Restores of kept keys to a server. position is the checkpoint, written in the transaction that counts the keys before it; by_commands: how many keys were written by the commands of their types, because the server did not take their payloads';
+    'Restores of kept keys to a server. position is the checkpoint; the transaction that counts the keys before it also writes it. by_commands: how many keys were written by the commands of their types, because the server did not take their payloads';
 
 COMMENT ON SEQUENCE redis_migrate.restore_restore_id_seq IS 'Numbers of restores';
 
@@ -997,7 +1053,7 @@ CREATE TABLE redis_migrate.restore_count (
 
 ALTER TABLE redis_migrate.restore_count REPLICA IDENTITY FULL;
 
-COMMENT ON TABLE redis_migrate.restore_count IS 'Keys of a restore per outcome and reason';
+COMMENT ON TABLE redis_migrate.restore_count IS 'Numbers of keys of a restore by outcome and reason';
 
 CREATE TABLE redis_migrate.restore_failure (
     failure_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -1010,7 +1066,8 @@ CREATE TABLE redis_migrate.restore_failure (
 
 CREATE INDEX restore_failure_of ON redis_migrate.restore_failure (restore_id);
 
-COMMENT ON TABLE redis_migrate.restore_failure IS 'Keys that a restore could not write, with what the server or the decoder of payloads said';
+COMMENT ON TABLE redis_migrate.restore_failure IS
+    'Keys that a restore could not write, with what the server or the decoder of payloads said';
 
 COMMENT ON SEQUENCE redis_migrate.restore_failure_failure_id_seq IS 'Numbers of keys that could not be restored';
 
@@ -1019,7 +1076,7 @@ CREATE PROCEDURE redis_migrate.restore(migration text, server name, source text 
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_restore';
 
 COMMENT ON PROCEDURE redis_migrate.restore(text, name, text, text, boolean, boolean) IS
-    'Writes keys that a migration has kept to a Redis, with their expiries: those of its archive, its open rejects, or what its rows say by reverse queries. Continues an interrupted restore with the same arguments. source: archive, rejects, rows; pattern: only keys that fit; replace: overwrites keys that exist; dry_run: writes nothing, and counts what would become of the keys. Commits as it goes';
+    'Writes keys that a migration has kept to a Redis, with their expiries. source: archive; rejects (those that are open); rows (what the rows say, by reverse queries). pattern: only keys that fit it; replace overwrites keys that exist; dry_run writes nothing and counts what would become of the keys. With the same arguments it continues an interrupted restore. Commits as it goes';
 
 CREATE VIEW redis_migrate.restores WITH (security_barrier) AS
     SELECT r.restore_id, r.migration, redis_migrate.shown_owner(r.owner) AS owner, r.server, r.source, r.pattern, r.replace, r.dry_run,
@@ -1040,7 +1097,7 @@ CREATE VIEW redis_migrate.restores WITH (security_barrier) AS
     WHERE redis_migrate.may_see(r.owner);
 
 COMMENT ON VIEW redis_migrate.restores IS
-    'Restores of the caller''s migrations: keys = restored + exists + expired + failed. exists: the server has the key, and it was left as it is; by_commands: how many keys went by the commands of their types instead of RESTORE';
+    'Restores of the caller''s migrations: keys = restored + exists + expired + failed. exists: the server has the key, which was left as it is. by_commands: how many keys were written by the commands of their types instead of RESTORE';
 
 CREATE VIEW redis_migrate.restore_counts WITH (security_barrier) AS
     SELECT c.restore_id, r.migration, c.outcome, c.reason, c.keys
@@ -1048,7 +1105,7 @@ CREATE VIEW redis_migrate.restore_counts WITH (security_barrier) AS
     WHERE redis_migrate.may_see(r.owner)
     ORDER BY c.restore_id, pg_catalog.array_position(ARRAY['restored', 'exists', 'expired', 'failed'], c.outcome), c.reason COLLATE "C";
 
-COMMENT ON VIEW redis_migrate.restore_counts IS 'Keys of restores per outcome and reason';
+COMMENT ON VIEW redis_migrate.restore_counts IS 'Numbers of keys of restores by outcome and reason';
 
 CREATE VIEW redis_migrate.restore_failures WITH (security_barrier) AS
     SELECT f.restore_id, r.migration, f.db, redis_migrate.bytes_as_text(f.key_bytes) AS key, f.key_bytes, f.reason, f.message
@@ -1062,7 +1119,7 @@ CREATE FUNCTION redis_migrate.count_rows(relation regclass) RETURNS bigint
     LANGUAGE c STRICT STABLE AS 'MODULE_PATHNAME', 'prm_count_rows';
 
 COMMENT ON FUNCTION redis_migrate.count_rows(regclass) IS
-    'How many rows a relation has; more than a million as the statistics of the planner have it. NULL where the caller may not read it, and of views, foreign tables and tables with row security, whose owners'' functions would run';
+    'How many rows a relation has. Beyond a million, it is the planner''s estimate. NULL if the caller may not read the relation, and for views, foreign tables and tables with row security, because functions of their owners would run';
 
 CREATE FUNCTION redis_migrate.report_json(migration text) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -1123,15 +1180,15 @@ CREATE FUNCTION redis_migrate.report_json(migration text) RETURNS jsonb
 $$;
 
 COMMENT ON FUNCTION redis_migrate.report_json(text) IS
-    'The whole story of a migration: the last audit of its server, the last five runs; of the last of them that was no dry run keys by outcome, rows by mapping, rejects by rule; live sync; the last verification; the last five cutovers and cutbacks, open late writes, the reverse feed. NULL for a migration that the caller does not see';
+    'The whole story of a migration: the last audit of its server; the last five runs; of the last run that was no dry run, keys by outcome, rows by mapping and rejects by rule; live sync; the last verification; the last five cutovers and cutbacks; open late writes; the reverse feed. NULL for a migration that the caller does not see';
 
 CREATE FUNCTION redis_migrate.report(migration text) RETURNS text
     LANGUAGE c STABLE AS 'MODULE_PATHNAME', 'prm_report';
 
-COMMENT ON FUNCTION redis_migrate.report(text) IS 'report_json as text, for one screen';
+COMMENT ON FUNCTION redis_migrate.report(text) IS 'report_json as text for one screen';
 
 COMMENT ON TABLE redis_migrate.background_run IS
-    'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until that was taken. is_flushed: FLUSHALL, FLUSHDB or SWAPDB came since all keys were loaded last. marked_at and incarnation are set before a worker is launched and cleared when it ends normally: if they are still set after a restart, the server crashed. instance is the server on which a live run was started or confirmed: on another one it is paused';
+    'Requested background runs, with the parameters of redis_migrate.run. seed: a dump file to begin with, until the run has taken it. is_flushed: FLUSHALL, FLUSHDB or SWAPDB came since all keys were last loaded. marked_at and incarnation are set before a worker is launched, and cleared when it ends normally: if they are still set after a restart, the server crashed. instance: the server on which a live run was started or confirmed; on another server the run is paused';
 
 COMMENT ON SEQUENCE redis_migrate.background_run_background_run_id_seq IS 'Numbers of background runs';
 
@@ -1162,7 +1219,7 @@ CREATE OR REPLACE FUNCTION redis_migrate.worker_role_problem(role oid, OUT sqlst
     LIMIT 1 $$;
 
 COMMENT ON FUNCTION redis_migrate.worker_role_problem(oid) IS
-    'The reason why no background worker can connect as a role to this database: SQLSTATE, message and the command that fixes it; NULL where it can';
+    'Why no background worker can connect to this database as a role: SQLSTATE, message, and the command that fixes it. NULL if it can';
 
 CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, mapping text DEFAULT NULL,
         on_error text DEFAULT 'continue', prune boolean DEFAULT false, force boolean DEFAULT false,
@@ -1170,13 +1227,13 @@ CREATE FUNCTION redis_migrate.start(migration text, priority text DEFAULT NULL, 
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start';
 
 COMMENT ON FUNCTION redis_migrate.start(text, text, text, text, boolean, boolean, integer, boolean, text) IS
-    'Runs a migration in background workers, as its owner; it begins when the transaction commits. live: follows every change of the server afterwards, until redis_migrate.stop; rows whose keys the snapshot lacks are removed, with force however many. seed: an absolute path of a dump file on the database server, which a live run begins with where it would need a snapshot. The other options are those of redis_migrate.run';
+    'Runs a migration in background workers, as its owner, once the transaction has committed. live: then follows every change of the server until redis_migrate.stop. A live run removes rows whose keys the snapshot lacks; with force, however many. seed: the absolute path of a dump file on the database server, with which a live run begins if it would need a snapshot. The other options are those of redis_migrate.run';
 
 COMMENT ON FUNCTION redis_migrate.stop(text) IS
-    'Stops the background run of a migration at once, even if the transaction is rolled back; redis_migrate.start resumes it';
+    'Stops the background run of a migration at once, even if the transaction is rolled back. redis_migrate.start resumes it';
 
 COMMENT ON PROCEDURE redis_migrate.wait_for(text, interval) IS
-    'Waits for the background run of a migration to end, or, of a live one, until all that was written to the server before the call is applied; raises its error if it failed';
+    'Waits until the background run of a migration ends, or until a live run has applied everything that was written to the server before the call. If the run failed, raises its error';
 
 CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT database oid, OUT owner oid, OUT background_run_id bigint,
         OUT run_id bigint, OUT state text, OUT launched_at timestamptz, OUT since timestamptz, OUT wakeups bigint, OUT runs bigint,
@@ -1184,7 +1241,7 @@ CREATE FUNCTION redis_migrate.worker_slots(OUT pid integer, OUT kind text, OUT d
     LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'prm_worker_slots';
 
 COMMENT ON FUNCTION redis_migrate.worker_slots() IS
-    'Background workers of all databases: the caller''s own, or all for members of pg_monitor';
+    'Background workers of all databases: those of the caller, or all for members of pg_monitor';
 
 COMMENT ON FUNCTION redis_migrate.wake_workers() IS
     'Trigger of tables that define background work: wakes the scheduler when the transaction commits';
@@ -1196,7 +1253,7 @@ CREATE VIEW redis_migrate.background_runs WITH (security_barrier) AS
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.background_runs IS
-    'Background runs of the caller''s migrations, or all for members of pg_monitor: what was requested, how it ended, and the last error, with what to do about it';
+    'Background runs of the caller''s migrations, or all for members of pg_monitor: what was requested, how it ended, the last error, and what to do about it';
 
 CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
     SELECT s.pid, coalesce(s.kind, 'migration') AS kind, CASE WHEN s.kind IS NULL THEN pg_catalog.current_database() ELSE d.datname END AS database,
@@ -1238,7 +1295,7 @@ CREATE VIEW redis_migrate.workers WITH (security_barrier) AS
         WHERE w.verification_id OPERATOR(pg_catalog.=) s.verification_id AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()) AS v ON true;
 
 COMMENT ON VIEW redis_migrate.workers IS
-    'Background workers, including those still to be started (pid NULL): the caller''s own, or all for members of pg_monitor. position and rate are as of the last commit; for a part of a run or of a verification they are those of the part that it reads';
+    'Background workers, including those that have yet to be started (pid NULL): those of the caller, or all for members of pg_monitor. position and rate are as of the last commit; a worker that reads a part of a run or verification shows those of its part';
 
 CREATE TABLE redis_migrate.live_position (
     run_id          bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -1260,7 +1317,7 @@ CREATE TABLE redis_migrate.live_position (
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE redis_migrate.live_position IS
-    'How far live runs have applied the replication stream, or each of those of a cluster, written in the transaction that writes the rows: all keys whose hash slot leaves `applier` when it is divided by `appliers` are applied up to applied_offset. What fewer or more processes have applied before stays until the present ones are beyond it. link: 0, or the number of a master of a cluster; db: the database that the stream has selected there; received_at: when what was applied last arrived; is_loaded: false while the snapshot, which is of that offset, is being loaded; flush_offset: large values that changed up to there are wanted at once, by redis_migrate.wait_for; message: why the process ended that applies the share; without sqlstate a new snapshot is needed';
+    'How far live runs have applied the replication stream, or each master''s stream of a cluster; the transaction that writes the rows also writes it. All keys whose hash slot leaves the remainder `applier` when it is divided by `appliers` are applied up to applied_offset. If the number of processes changes, the rows of the earlier ones stay until the present ones are beyond them. link: 0, or the number of a cluster''s master; db: the database that the stream has selected there; received_at: when the last applied change arrived; is_loaded: false while the snapshot of that offset is being loaded; flush_offset: redis_migrate.wait_for wants large values that changed up to there at once; message: why the process that applies the share ended. Without sqlstate, a new snapshot is needed';
 
 CREATE TABLE redis_migrate.live_key (
     run_id      bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -1281,7 +1338,7 @@ CREATE UNIQUE INDEX live_key_name ON redis_migrate.live_key (run_id, link, db, r
 CREATE INDEX live_key_stored ON redis_migrate.live_key (run_id, link, read_offset) WHERE NOT is_absent AND NOT is_unread;
 
 COMMENT ON TABLE redis_migrate.live_key IS
-    'Keys whose rows are not those of the applied offset. slot: the hash slot of the key. They show the state at read_offset, so that commands up to it are passed over; is_absent: the key was not there then, and its row goes when the stream is there; is_unread: the row could not be stored, and the key is to be read again; bytes: so large was a value that waits to be read again because it changes often';
+    'Keys whose rows are not those of the applied offset. slot: the hash slot of the key. The rows show the state at read_offset, so commands up to there are passed over. is_absent: the key did not exist then, and its row goes once the stream is there. is_unread: the row could not be stored, and the key is to be read again. bytes: the size of a large value that changes often and waits to be read again';
 
 CREATE TABLE redis_migrate.live_link (
     run_id          bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -1307,7 +1364,7 @@ CREATE TABLE redis_migrate.live_link (
 ) WITH (fillfactor = 50);
 
 COMMENT ON TABLE redis_migrate.live_link IS
-    'The replication links of live runs, as their workers note them about once a second. nodes: of a cluster the ids of the master and its replicas; durable_offset is what the server was told, at acknowledged_at, to be safe here; backlog_bytes: as much of the stream the server keeps for a link that comes back. feed: what tells the names of changed keys where the source is scan; received_offset has then all that changed before received_at, and doubt says why changes may be missing';
+    'The replication links of live runs, as their workers note them about once a second. nodes: for a cluster, the ids of the master and its replicas. durable_offset: what is safe here, as the server was told at acknowledged_at. backlog_bytes: how much of the stream the server keeps for a link that comes back. feed: for source scan, what tells the names of changed keys; received_offset then has all changes before received_at, and doubt says why some may be missing';
 
 CREATE TABLE redis_migrate.live_mapping (
     run_id     bigint NOT NULL REFERENCES redis_migrate.run ON DELETE CASCADE,
@@ -1320,7 +1377,7 @@ CREATE TABLE redis_migrate.live_mapping (
 );
 
 COMMENT ON TABLE redis_migrate.live_mapping IS
-    'The mappings whose keys a live run has met. is_filled: false while the keys of a mapping that was added since are looked for, or of one that was dropped since; appliers_left: the processes that have not found those of their share yet';
+    'The mappings whose keys a live run has met. is_filled: false while the run looks for the keys of a mapping that was added or dropped since. appliers_left: the processes that have not yet found the keys of their share';
 
 CREATE VIEW redis_migrate.live_applied WITH (security_barrier) AS
     SELECT DISTINCT ON (run_id, link) run_id, link, appliers, replication_id, applied_offset, db, received_at, is_loaded, flush_offset, updated_at,
@@ -1332,31 +1389,31 @@ CREATE VIEW redis_migrate.live_applied WITH (security_barrier) AS
     ORDER BY run_id, link, lowest DESC, applied_offset;
 
 COMMENT ON VIEW redis_migrate.live_applied IS
-    'Up to where all changes of a link of a live run are applied: the lowest position of those that apply shares of them; furthest_offset: the highest';
+    'Up to where all changes of a live run''s link are applied: the lowest position of the processes that apply shares of them. furthest_offset: the highest position';
 
 CREATE PROCEDURE redis_migrate.follow(migration text, force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_follow';
 
 COMMENT ON PROCEDURE redis_migrate.follow(text, boolean) IS
-    'Loads a snapshot, or scans, and then applies every change, until it is stopped; background workers that redis_migrate.start(live => true) started call it. Commits after each batch. force: removes rows whose keys a snapshot lacks, however many';
+    'Loads a snapshot, or scans, and then applies every change until it is stopped. Background workers that redis_migrate.start(live => true) starts call it. Commits after each batch. force removes rows whose keys a snapshot lacks, however many';
 
 CREATE PROCEDURE redis_migrate.receive_stream(run_id bigint, link integer DEFAULT 0)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_receive_stream';
 
 COMMENT ON PROCEDURE redis_migrate.receive_stream(bigint, integer) IS
-    'Keeps the replication link of a live run, or one of those of a cluster, or its feed, and writes what arrives to the disk; the background worker of the link calls it';
+    'Keeps a replication link of a live run, or its feed, and writes what arrives to the disk. The background worker of the link calls it';
 
 CREATE PROCEDURE redis_migrate.apply_stream(run_id bigint, applier integer)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_apply_stream';
 
 COMMENT ON PROCEDURE redis_migrate.apply_stream(bigint, integer) IS
-    'Applies the changes of a share of the keys of a live run; background workers call it beside the one that leads the run. Commits after each batch';
+    'Applies the changes of a share of a live run''s keys. Background workers call it beside the process that leads the run. Commits after each batch';
 
 CREATE FUNCTION redis_migrate.confirm_instance(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_confirm_instance';
 
 COMMENT ON FUNCTION redis_migrate.confirm_instance(text) IS
-    'Declares that the live run of a migration is to go on here, on a server that was copied from another one, restored or promoted, where it is paused';
+    'Declares that a paused live run is to go on here, on a server that was copied from another, restored or promoted';
 
 CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
     SELECT j.migration, redis_migrate.shown_owner(j.owner) AS owner, r.run_id, coalesce(l.link, 0) AS link,
@@ -1399,7 +1456,7 @@ CREATE VIEW redis_migrate.live_sync WITH (security_barrier) AS
     WHERE j.live AND (redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE'));
 
 COMMENT ON VIEW redis_migrate.live_sync IS
-    'Live runs of the caller''s migrations, or all for members of pg_monitor, with a row for each master of a cluster: how far the stream is received and applied. appliers: the processes that apply a share of the changes each; applied_offset is that of the last of them. lag_seconds: how old what was applied last is, 0 if nothing waits; keys_ahead: keys whose rows are not those of the applied offset; keys_deferred, bytes_deferred: those of them whose large values wait to be read again, because they change often; mappings_unfilled: mappings that were added or dropped while the run was stopped, whose keys are still being looked for. feed: what tells the changed keys where the source is scan; everything that changed before received_at is there once the state is settled, and doubt says why it never is';
+    'Live runs of the caller''s migrations, or all for members of pg_monitor, with a row for each master of a cluster: how far the stream is received and applied. appliers: how many processes apply a share of the changes each; applied_offset is that of the last of them. lag_seconds: the age of what was applied last, 0 if nothing waits. keys_ahead: keys whose rows are not those of the applied offset. keys_deferred, bytes_deferred: those of them whose large values change often and wait to be read again. mappings_unfilled: mappings that were added or dropped while the run was stopped, and whose keys are still being looked for. feed: for source scan, what tells the changed keys. Everything that changed before received_at is here once the state is settled; doubt says why it never is';
 
 CREATE VIEW redis_migrate.stat_live WITH (security_barrier) AS
     SELECT v.run_id, v.migration, v.link, a.pid, b.pid AS link_pid, v.replication_id, v.received_offset, v.received_at AS last_msg_receipt_time,
@@ -1419,7 +1476,7 @@ CREATE VIEW redis_migrate.stat_live WITH (security_barrier) AS
            AND b.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database());
 
 COMMENT ON VIEW redis_migrate.stat_live IS
-    'Live runs for monitoring, in the shape of pg_stat_subscription: the processes, and how far the stream was received, acknowledged and applied, each with its time. pid: applies the changes; link_pid: keeps the link; backlog_bytes: as much of the stream the server keeps; rejects: keys whose newest value could not be stored';
+    'Live runs for monitoring, in the shape of pg_stat_subscription: the processes, and how far the stream was received, acknowledged and applied, each with its time. pid applies the changes, link_pid keeps the link. backlog_bytes: how much of the stream the server keeps. rejects: keys whose newest value could not be stored';
 
 CREATE VIEW redis_migrate.live_appliers WITH (security_barrier) AS
     SELECT v.migration, v.owner, v.run_id, v.link, p.applier, a.pid, p.applied_offset,
@@ -1435,14 +1492,15 @@ CREATE VIEW redis_migrate.live_appliers WITH (security_barrier) AS
            AND a.database OPERATOR(pg_catalog.=) (SELECT d.oid FROM pg_catalog.pg_database AS d WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database());
 
 COMMENT ON VIEW redis_migrate.live_appliers IS
-    'The processes that apply the changes of live runs, each those of a share of the keys: how far each is. One of several that is behind holds back wait_for, and the files of changes';
+    'The processes that apply the changes of live runs, each those of a share of the keys, and how far each is. One that is behind holds back wait_for, and the files of changes';
 
 CREATE TABLE redis_migrate.reverse_query (
     mapping_id bigint PRIMARY KEY REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
     query      text NOT NULL
 );
 
-COMMENT ON TABLE redis_migrate.reverse_query IS 'How the rows of mappings become values of keys, where their owners have said so';
+COMMENT ON TABLE redis_migrate.reverse_query IS
+    'Queries that make values of keys from the rows of mappings, if the owner of the mapping has set one';
 
 CREATE TABLE redis_migrate.reverse_feed (
     migration    text PRIMARY KEY REFERENCES redis_migrate.migration ON DELETE CASCADE,
@@ -1459,7 +1517,7 @@ CREATE TABLE redis_migrate.reverse_feed (
 );
 
 COMMENT ON TABLE redis_migrate.reverse_feed IS
-    'Reverse feeds of migrations. instance: the server on which it was started, as in background_run. batch: the last that was begun, acknowledged: the last that Redis has confirmed; slots: those of all batches that were begun and that neither Redis has confirmed nor a later batch has replaced; 0 where it is no cluster';
+    'Reverse feeds of migrations. instance: the server on which the feed was started, as in background_run. batch: the last batch that was begun; acknowledged: the last batch that Redis has confirmed. slots: the slots of batches that were begun, unless Redis has confirmed them or a later batch has replaced them; 0 for a server that is no cluster';
 
 COMMENT ON SEQUENCE redis_migrate.reverse_feed_feed_id_seq IS 'Numbers of reverse feeds';
 
@@ -1470,7 +1528,8 @@ CREATE TABLE redis_migrate.reverse_slot (
     PRIMARY KEY (migration, slot)
 ) WITH (fillfactor = 50);
 
-COMMENT ON TABLE redis_migrate.reverse_slot IS 'Of reverse feeds to a cluster: the last batch that each slot has confirmed';
+COMMENT ON TABLE redis_migrate.reverse_slot IS
+    'For reverse feeds to a cluster: the last batch that each slot has confirmed';
 
 CREATE TABLE redis_migrate.reverse_mapping (
     mapping_id      bigint PRIMARY KEY REFERENCES redis_migrate.mapping (mapping_id) ON DELETE CASCADE,
@@ -1488,7 +1547,7 @@ CREATE TABLE redis_migrate.reverse_mapping (
 );
 
 COMMENT ON TABLE redis_migrate.reverse_mapping IS
-    'Mappings whose targets have triggers that note changes. partitions: those of the target, with their files, and the triggers; unscanned: in a pass over all rows, once they are written, the slots in which keys without rows are still to be looked for; oldest: all changes before it have been sent; expires_column: of the target, where a row alone is a key that expires by it; unfit: changes of rows whose names make no key of the pattern, or whose keys the ledger, which names them, does not know; nameless_after: the last change of a family, of any, before such of the latter kind was met last';
+    'Mappings whose targets have triggers that note changes. partitions: the target''s partitions, with their files, and the triggers. unscanned: for a pass over all rows, the slots in which keys without rows are still to be looked for, once the rows are written. oldest: all changes before it have been sent. expires_column: the target''s column by which its row, if a key has only one, expires. unfit: changes of rows whose names make no key of the pattern, or whose keys the ledger should name but does not know; nameless_at: when a row of the latter kind was last met';
 
 CREATE TABLE redis_migrate.outbox (
     outbox_id  bigint GENERATED ALWAYS AS IDENTITY,
@@ -1499,7 +1558,7 @@ CREATE TABLE redis_migrate.outbox (
 );
 
 COMMENT ON TABLE redis_migrate.outbox IS
-    'Rows that have changed since their keys were last written to Redis, by the columns that name the key, or, where the full ledger does, that are the key of the row. It holds no values: those are read when the key is written';
+    'Rows that have changed since their keys were last written to Redis. The columns identify a row by the parts of its key''s name, or, if the full ledger names the key, by the row''s own key. It holds no values: those are read when the key is written';
 
 COMMENT ON SEQUENCE redis_migrate.outbox_outbox_id_seq IS 'Order in which changes were noted';
 
@@ -1511,7 +1570,7 @@ CREATE TABLE redis_migrate.outbox_gap (
 );
 
 COMMENT ON TABLE redis_migrate.outbox_gap IS
-    'Changes that the outbox does not have, and why: all rows of the mapping are to be written to Redis';
+    'Changes that the outbox lacks, and why: all rows of the mapping are to be written to Redis';
 
 COMMENT ON SEQUENCE redis_migrate.outbox_gap_gap_id_seq IS 'Numbers of gaps';
 
@@ -1527,36 +1586,38 @@ CREATE TABLE redis_migrate.reverse_reject (
 );
 
 COMMENT ON TABLE redis_migrate.reverse_reject IS
-    'Rows that could not be written back to Redis, by the columns that name the key, or by its database and itself (name_hash: their hash), and why. They are tried again each minute, and when they change';
+    'Rows that could not be written back to Redis, and why. A row is named by the parts of its key''s name, or by its database and its own key (name_hash: the hash of these). It is tried again every minute, and when it changes';
 
 CREATE FUNCTION redis_migrate.note_change() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_note_change';
 
 COMMENT ON FUNCTION redis_migrate.note_change() IS
-    'Trigger of targets whose changes go back to Redis: notes which row has changed, unless the extension itself changes it';
+    'Trigger of targets whose changes go back to Redis: notes which row has changed, unless the extension changed it';
 
 CREATE FUNCTION redis_migrate.reverse_elements(type text, value bytea) RETURNS bytea[]
     LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_reverse_elements_bytea';
 
-COMMENT ON FUNCTION redis_migrate.reverse_elements(text, bytea) IS 'The value of a string, as a reverse query yields it';
+COMMENT ON FUNCTION redis_migrate.reverse_elements(text, bytea) IS
+    'The value of a string that a reverse query yields';
 
 CREATE FUNCTION redis_migrate.reverse_elements(type text, value jsonb) RETURNS bytea[]
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_reverse_elements_jsonb';
 
 COMMENT ON FUNCTION redis_migrate.reverse_elements(text, jsonb) IS
-    'The elements of a value, as a reverse query yields it: an object (fields and values, members and scores) or an array (elements, or objects with member and score, or with field, value and expires_at)';
+    'The elements of a value that a reverse query yields: an object (fields and values, members and scores) or an array (elements, or objects with member and score, or with field, value and expires_at)';
 
 CREATE FUNCTION redis_migrate.reverse_elements(type text, value text) RETURNS bytea[]
     LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'prm_reverse_elements_text';
 
-COMMENT ON FUNCTION redis_migrate.reverse_elements(text, text) IS 'The value of a string, or the elements of another as JSON, as a reverse query yields it';
+COMMENT ON FUNCTION redis_migrate.reverse_elements(text, text) IS
+    'The value of a string that a reverse query yields, or the elements of another type''s value, as JSON';
 
 CREATE FUNCTION redis_migrate.set_reverse_query(migration text, mapping text, query text,
         trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_set_reverse_query';
 
 COMMENT ON FUNCTION redis_migrate.set_reverse_query(text, text, text, boolean) IS
-    'Says how rows of a mapping become the value of their key: a SELECT from redis_rows, the rows of some keys, that yields for each key the columns that name it, or redis_db and redis_key where the full ledger does, type, value (text or bytea of a string, jsonb of others) and expires_at. NULL: as derived from the mapping';
+    'Says how rows of a mapping become the values of keys: a SELECT from redis_rows, which holds the rows of some keys. For each key it yields the columns that name it (redis_db and redis_key if the full ledger names it), type, value (text or bytea for a string, jsonb for other types) and expires_at. NULL: as derived from the mapping';
 
 CREATE FUNCTION redis_migrate.reverse_problems(migration text, pattern text DEFAULT NULL, OUT mapping text, OUT problem text, OUT hint text) RETURNS SETOF record
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_reverse_problems';
@@ -1568,7 +1629,7 @@ CREATE FUNCTION redis_migrate.start_reverse(migration text, pattern text DEFAULT
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_start_reverse';
 
 COMMENT ON FUNCTION redis_migrate.start_reverse(text, text) IS
-    'Has changes of the targets of a migration, or of one of its patterns, go back to Redis, by triggers on the targets and a background worker';
+    'Begins to write changes of a migration''s targets back to Redis, or those of one of its patterns, with triggers on the targets and a background worker';
 
 CREATE FUNCTION redis_migrate.stop_reverse(migration text) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_stop_reverse';
@@ -1580,13 +1641,13 @@ CREATE PROCEDURE redis_migrate.feed_redis(migration text, until_drained boolean 
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_feed_redis';
 
 COMMENT ON PROCEDURE redis_migrate.feed_redis(text, boolean) IS
-    'Writes what has changed here to Redis: until nothing is left, or, for the background worker, until stop_reverse';
+    'Writes what has changed here to Redis until nothing is left; the background worker goes on until stop_reverse';
 
 CREATE PROCEDURE redis_migrate.check_reverse(migration text, pattern text DEFAULT NULL, keys integer DEFAULT 100, INOUT checked bigint DEFAULT NULL, INOUT differing bigint DEFAULT NULL)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_check_reverse';
 
 COMMENT ON PROCEDURE redis_migrate.check_reverse(text, text, integer, bigint, bigint) IS
-    'Compares what some rows of each mapping would write back with what Redis has: type, elements, expiry within a second. A warning names the first keys that differ, masked';
+    'Compares what some rows of each mapping would write back with what Redis has: type, elements, and expiry within a second. A warning names the first keys that differ, masked';
 
 CREATE FUNCTION redis_migrate.reverse_feeds_due(OUT owner oid, OUT feed_id bigint) RETURNS SETOF record
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -1596,7 +1657,7 @@ CREATE FUNCTION redis_migrate.reverse_feeds_due(OUT owner oid, OUT feed_id bigin
           AND redis_migrate.acting_role(g.owner) IS NOT NULL
 $$;
 
-COMMENT ON FUNCTION redis_migrate.reverse_feeds_due() IS 'Reverse feeds that are to have a worker';
+COMMENT ON FUNCTION redis_migrate.reverse_feeds_due() IS 'Reverse feeds that need a worker';
 
 CREATE TRIGGER wake_workers AFTER INSERT OR UPDATE OF wanted ON redis_migrate.reverse_feed
     FOR EACH STATEMENT EXECUTE FUNCTION redis_migrate.wake_workers();
@@ -1624,7 +1685,7 @@ CREATE VIEW redis_migrate.reverse_feeds WITH (security_barrier) AS
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.reverse_feeds IS
-    'Reverse feeds of the caller''s migrations, or all for members of pg_monitor: their state and last error, changes sent, those of rows that make no key (unfit), rows that could not be written back (rejected: see reverse_rejects), changes that wait, and whether all rows have to be written';
+    'Reverse feeds of the caller''s migrations, or all for members of pg_monitor: their state and last error, the changes that were sent, changes of rows that make no key (unfit), rows that could not be written back (rejected: see reverse_rejects), changes that wait, and whether all rows have to be written';
 
 CREATE VIEW redis_migrate.reverse_rejects WITH (security_barrier) AS
     SELECT p.migration, p.mapping, j.key, j.name, j.sqlstate, j.message, j.rejected_at
@@ -1634,7 +1695,7 @@ CREATE VIEW redis_migrate.reverse_rejects WITH (security_barrier) AS
     WHERE redis_migrate.may_see(g.owner);
 
 COMMENT ON VIEW redis_migrate.reverse_rejects IS
-    'Rows of the caller''s migrations that could not be written back to Redis, and why. Their keys are as they were before. Each is tried again each minute, and when it changes';
+    'Rows of the caller''s migrations that could not be written back to Redis, and why. Their keys are as they were before. Each row is tried again every minute, and when it changes';
 
 CREATE TABLE redis_migrate.cutover (
     cutover_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -1662,7 +1723,7 @@ CREATE TABLE redis_migrate.cutover (
 CREATE INDEX cutover_of ON redis_migrate.cutover (migration, cutover_id);
 
 COMMENT ON TABLE redis_migrate.cutover IS
-    'Cutovers, and cutbacks, whose to_state is redis. step: the one that was about to be taken last; instance: the server and database that began it; deadline: when the pause of the masters ends by itself; step_at: when the step was stored; steps_ms: how long the earlier ones took; paused_ms: how long writes were held back; keys_touched: how many keys had changed since the last verification began, NULL if nobody knows';
+    'Cutovers, and cutbacks (to_state redis). step: the last step that was about to be taken; step_at: when it was stored; steps_ms: how long the earlier steps took. instance: the server and database that began it. deadline: when the pause of the masters ends by itself. paused_ms: how long writes were held back. keys_touched: how many keys had changed since the last verification began, NULL if that is unknown';
 
 COMMENT ON SEQUENCE redis_migrate.cutover_cutover_id_seq IS 'Numbers of cutovers';
 
@@ -1680,7 +1741,7 @@ CREATE TABLE redis_migrate.fenced_user (
 );
 
 COMMENT ON TABLE redis_migrate.fenced_user IS
-    'Users of Redis who lost @write, and the rules for commands that they had, as ACL GETUSER showed them: those from before the first cutover that fenced them. node: the id of a master of a cluster, otherwise empty; fenced_rules: what the fence has left; returned_at: when they got their rights back, or nothing was left to be given back; run_id: of the process of Redis that had fenced it when that was seen last; trouble: why they may write all the same';
+    'Users of Redis who lost @write, and their rules for commands before the first cutover that fenced them, as ACL GETUSER showed these. node: the id of a cluster''s master, otherwise empty; fenced_rules: the rules that the fence has left; returned_at: when the rights were returned, or nothing was left to return; run_id: the process of Redis that had fenced the user when that was last seen; trouble: why the user may write all the same';
 
 CREATE TABLE redis_migrate.late_write (
     late_write_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -1702,7 +1763,7 @@ CREATE UNIQUE INDEX late_write_key ON redis_migrate.late_write (migration, db, r
 CREATE INDEX late_write_open ON redis_migrate.late_write (migration, late_write_id) WHERE settled_at IS NULL;
 
 COMMENT ON TABLE redis_migrate.late_write IS
-    'Keys that were changed in Redis though their family belongs to PostgreSQL, as live sync met them: the newest state of each; settled_at: when somebody has said that nothing is to be done about it any more';
+    'Keys that were changed in Redis although their family belongs to PostgreSQL: the newest state of each that live sync met. settled_at: when somebody declared that nothing is to be done about it any more';
 
 COMMENT ON SEQUENCE redis_migrate.late_write_late_write_id_seq IS 'Numbers of late writes';
 
@@ -1718,7 +1779,7 @@ CREATE TABLE redis_migrate.late_writer (
 );
 
 COMMENT ON TABLE redis_migrate.late_writer IS
-    'Clients of Redis whose last command may have written, as CLIENT LIST showed them when late writes arrived';
+    'Clients of Redis whose last command may have been a write, as CLIENT LIST showed them when late writes arrived';
 
 CREATE TABLE redis_migrate.touched_key (
     migration       text NOT NULL REFERENCES redis_migrate.migration ON DELETE CASCADE,
@@ -1732,7 +1793,7 @@ ALTER TABLE redis_migrate.touched_key REPLICA IDENTITY FULL;
 CREATE UNIQUE INDEX touched_key_name ON redis_migrate.touched_key (migration, verification_id, db, redis_migrate.index_key(key_bytes));
 
 COMMENT ON TABLE redis_migrate.touched_key IS
-    'Keys that live sync has changed since a verification of all mappings began, up to 20,000 of a migration; a row without a key says that there are more';
+    'Keys that live sync has changed since a verification of all mappings began, up to 20,000 for a migration. A row without a key says that there are more';
 
 CREATE PROCEDURE redis_migrate.cutover(migration text, fence text, pattern text DEFAULT NULL, users text[] DEFAULT NULL,
         to_state text DEFAULT 'postgres', max_pause interval DEFAULT '2 s', compare_keys integer DEFAULT 500,
@@ -1740,42 +1801,44 @@ CREATE PROCEDURE redis_migrate.cutover(migration text, fence text, pattern text 
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_cutover';
 
 COMMENT ON PROCEDURE redis_migrate.cutover(text, text, text, text[], text, interval, integer, interval, boolean, boolean) IS
-    'Hands the families of a migration, or that of a pattern, over to PostgreSQL: holds writes to Redis back with CLIENT PAUSE, waits until live sync has all of them, compares keys, fences the writers and changes the state; or undoes everything. fence: acl takes @write from users, kill closes all connections, confirmed: writers are stopped. to_state: postgres, or both: Redis may still be read; max_pause: writes are held back no longer; no_way_back: although rows of a mapping cannot be written to Redis; force: with a warning, although checks speak against it. First completes or undoes one that was interrupted';
+    'Hands the families of a migration, or that of a pattern, over to PostgreSQL, or undoes everything: holds writes to Redis back with CLIENT PAUSE, waits until live sync has applied all of them, compares keys, fences the writers and changes the state. fence: acl takes @write from users, kill closes all connections, confirmed says that the writers are stopped. to_state: postgres, or both (Redis may still be read). max_pause: the longest time for which writes are held back. no_way_back: even if rows of a mapping cannot be written to Redis. force: even if checks fail, with a warning. First completes or undoes a cutover or cutback that was interrupted';
 
 CREATE PROCEDURE redis_migrate.cutback(migration text, pattern text DEFAULT NULL, discard_changes boolean DEFAULT false,
         max_wait interval DEFAULT '1 minute', force boolean DEFAULT false)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_cutback';
 
 COMMENT ON PROCEDURE redis_migrate.cutback(text, text, boolean, interval, boolean) IS
-    'Gives the families of a migration, or that of a pattern, back to Redis: fences the tables, waits until the reverse feed has written everything, compares some rows with Redis, changes the state, and gives users the rights back that cutover took. discard_changes: although no reverse feed has written what was changed here, or rows differ; force: although the tables have rows of families that stay PostgreSQL''s, whose writers are refused, too';
+    'Gives the families of a migration, or that of a pattern, back to Redis: fences the tables, waits until the reverse feed has written everything, compares some rows with Redis, changes the state, and returns to users the rights that a cutover took. discard_changes: even if no reverse feed has written what was changed here, or rows differ. force: even if the tables also have rows of families that stay with PostgreSQL, whose writers are then refused, too';
 
 CREATE FUNCTION redis_migrate.refuse_write() RETURNS trigger
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_refuse_write';
 
 COMMENT ON FUNCTION redis_migrate.refuse_write() IS
-    'Trigger of tables that belong to Redis again: refuses writes, unless the extension itself writes';
+    'Trigger of tables that belong to Redis again: refuses writes, except those of the extension';
 
 CREATE FUNCTION redis_migrate.unfence(migration text, pattern text DEFAULT NULL) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_unfence';
 
 COMMENT ON FUNCTION redis_migrate.unfence(text, text) IS
-    'Ends the fence that cutback has put around the tables of a migration, or of one of its patterns, once nobody writes to them any more';
+    'Removes the fence that a cutback has put around the tables of a migration, or of one of its patterns. Call it once nobody writes to them any more';
 
 CREATE PROCEDURE redis_migrate.undo_cutover(migration text)
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_undo_cutover';
 
 COMMENT ON PROCEDURE redis_migrate.undo_cutover(text) IS
-    'Completes or undoes a cutover or cutback that was interrupted, whichever its last step demands; does nothing if none was';
+    'Completes or undoes a cutover or cutback that was interrupted, as its last step demands. Does nothing if none was';
 
 CREATE FUNCTION redis_migrate.is_being_cut_over(migration text) RETURNS boolean
     LANGUAGE c STRICT VOLATILE AS 'MODULE_PATHNAME', 'prm_is_being_cut_over';
 
-COMMENT ON FUNCTION redis_migrate.is_being_cut_over(text) IS 'Whether a session is cutting a migration over or back at this moment, or ends one that was interrupted';
+COMMENT ON FUNCTION redis_migrate.is_being_cut_over(text) IS
+    'Whether a session is cutting a migration over or back now, or is ending an interrupted cutover or cutback';
 
 CREATE TRIGGER wake_workers AFTER INSERT ON redis_migrate.cutover
     FOR EACH STATEMENT EXECUTE FUNCTION redis_migrate.wake_workers();
 
-COMMENT ON TRIGGER wake_workers ON redis_migrate.cutover IS 'Wakes the scheduler, which has it settled if its session ends without doing so';
+COMMENT ON TRIGGER wake_workers ON redis_migrate.cutover IS
+    'Wakes the scheduler, which settles the cutover if its session ends before it does';
 
 CREATE VIEW redis_migrate.cutovers WITH (security_barrier) AS
     SELECT c.cutover_id, c.migration, redis_migrate.shown_owner(g.owner) AS owner, c.patterns, c.to_state, c.fence,
@@ -1793,7 +1856,7 @@ CREATE VIEW redis_migrate.cutovers WITH (security_barrier) AS
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.cutovers IS
-    'Cutovers and cutbacks of the caller''s migrations, or all for members of pg_monitor. state: running, completed, undone, or interrupted: a worker, or the next call, completes or undoes it. paused_ms: how long writes were held back; steps_ms: how long each step took; keys_touched: keys that had changed since the last verification began; fence_trouble: users who were fenced, and may write all the same, and why';
+    'Cutovers and cutbacks of the caller''s migrations, or all for members of pg_monitor. state: running, completed, undone, or interrupted (a worker, or the next call, completes or undoes it). paused_ms: how long writes were held back; steps_ms: how long each step took; keys_touched: keys that had changed since the last verification began; fence_trouble: users who were fenced and may write all the same, and why';
 
 CREATE VIEW redis_migrate.fenced_users WITH (security_barrier) AS
     SELECT u.cutover_id, c.migration, u.node, u.address, u.username, u.rules, u.fenced_rules, u.returned_at, u.trouble
@@ -1803,13 +1866,13 @@ CREATE VIEW redis_migrate.fenced_users WITH (security_barrier) AS
     WHERE redis_migrate.may_see(g.owner);
 
 COMMENT ON VIEW redis_migrate.fenced_users IS
-    'Users of Redis whom cutovers of the caller''s migrations took the right to write, at each master (node: its id in a cluster). rules: those for commands that they had before, which ACL SETUSER gives back; fenced_rules: what the fence has left; returned_at: when they had their rights back; trouble: why they may write all the same';
+    'Users of Redis from whom cutovers of the caller''s migrations took the right to write, at each master (node: its id in a cluster). rules: their earlier rules for commands, which ACL SETUSER gives back; fenced_rules: the rules that the fence has left; returned_at: when the rights were returned; trouble: why the user may write all the same';
 
 CREATE FUNCTION redis_migrate.settle_late_writes(migration text, pattern text DEFAULT NULL) RETURNS bigint
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_settle_late_writes';
 
 COMMENT ON FUNCTION redis_migrate.settle_late_writes(text, text) IS
-    'Says that nothing is to be done any more about the late writes so far of a migration, or of a family; returns how many there were';
+    'Declares that nothing is to be done any more about a migration''s late writes so far, or about those of a family. Returns how many there were';
 
 CREATE VIEW redis_migrate.late_writes WITH (security_barrier) AS
     SELECT l.late_write_id, l.migration, l.pattern, l.db, redis_migrate.bytes_as_text(l.key_bytes) AS key, l.key_bytes, l.kind,
@@ -1818,7 +1881,7 @@ CREATE VIEW redis_migrate.late_writes WITH (security_barrier) AS
     WHERE redis_migrate.may_see(g.owner);
 
 COMMENT ON VIEW redis_migrate.late_writes IS
-    'Keys of the caller''s migrations that were changed in Redis though they belong to PostgreSQL, with the newest value as a DUMP payload. A key that has expired is deleted, too: Redis does not tell the difference';
+    'Keys of the caller''s migrations that were changed in Redis although they belong to PostgreSQL, with the newest value as a DUMP payload. A key that has expired is shown as deleted, because Redis does not tell the difference';
 
 CREATE VIEW redis_migrate.late_writers WITH (security_barrier) AS
     SELECT w.migration, w.address, w.client_name, w.username, w.command, w.first_seen_at, w.last_seen_at
@@ -1826,16 +1889,16 @@ CREATE VIEW redis_migrate.late_writers WITH (security_barrier) AS
     WHERE redis_migrate.may_see(g.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.late_writers IS
-    'Clients whose last command may have written when late writes arrived, as CLIENT LIST showed them';
+    'Clients whose last command may have been a write, as CLIENT LIST showed them when late writes arrived';
 
 COMMENT ON TABLE redis_migrate.job IS
-    'Scheduled jobs: when each is due next, the settings of the session that defined it, and its results so far. relation and relation_owner are the OID and the owner of the table when its name was last resolved, trusted_roles the other roles whose SQL may run with the owner''s rights; problem is what the owner has to confirm. failures counts those since the last success; scheduled_at is in the future after the clock was set back';
+    'Scheduled jobs: when each is next due, the settings of the session that defined it, and its results so far. relation, relation_owner: the table and its owner when its name was last resolved; trusted_roles: other roles whose SQL may run with the owner''s rights; problem: what the owner has to confirm. failures: how many there were since the last success. If scheduled_at lies ahead, the clock was set back';
 
 COMMENT ON TABLE redis_migrate.expiry_policy IS
-    'Which rows of a table expire and how they are removed. expires_attnum is the number of the column when its name was last resolved; it explains a rename';
+    'Which rows of a table expire, and how they are removed. expires_attnum: the number of the column when its name was last resolved; it explains a rename';
 
 COMMENT ON TABLE redis_migrate.expiry_state IS
-    'Progress of the sweep of a policy, written in the transaction of each batch: the table or partition, and in expiry order the highest value met (microseconds since 2000, or the column''s own number), in page order the next page. started_at is NULL when no sweep is under way';
+    'Progress of a policy''s sweep; each batch''s transaction writes it. It names the table or partition, and for expiry order the highest value met (microseconds since 2000, or the column''s own number), for page order the next page. started_at is NULL if no sweep is under way';
 
 CREATE TABLE redis_migrate.stuck_row (
     job_id     bigint NOT NULL REFERENCES redis_migrate.job ON DELETE CASCADE,
@@ -1853,13 +1916,16 @@ CREATE TABLE redis_migrate.stuck_row (
 );
 
 COMMENT ON TABLE redis_migrate.stuck_row IS
-    'Expired rows that sweeps could not remove, and when each is tried again. row_tid and row_xmin say which version of a row, so that one that is changed leaves the list; the row_tid (0,0) stands for a partition that could not be dropped. Not dumped: places of rows mean nothing elsewhere';
+    'Expired rows that sweeps could not remove, and when each is tried again. row_tid and row_xmin name a version of the row, so a row that is changed leaves the list. row_tid (0,0) stands for a partition that could not be dropped. Not dumped, because places of rows mean nothing elsewhere';
 
 COMMENT ON TABLE redis_migrate.refresh_policy IS
-    'Materialized views to refresh: at an interval, and debounce after the first mark since the last refresh';
+    'Materialized views that are refreshed: at an interval, and debounce after the first mark since the last refresh';
 
 COMMENT ON TABLE redis_migrate.stale_mark IS
-    'One row per transaction that made a materialized view stale. Writers only insert, so none waits for another; the refresh deletes the rows that it has seen';
+    'A row for each transaction that made a materialized view stale. Writers only insert, so none waits for another. The refresh deletes the rows that it has seen';
+
+COMMENT ON TABLE redis_migrate.job_history IS
+    'Runs of jobs that did something or failed. An expiry policy keeps them for pg_redis_migrate.history_retention';
 
 CREATE FUNCTION redis_migrate.add_expiry(target regclass, expires_column text, every interval DEFAULT '5 minutes',
         unit text DEFAULT NULL, column_timezone text DEFAULT NULL, lifetime interval DEFAULT '0', grace interval DEFAULT '0',
@@ -1871,7 +1937,7 @@ CREATE FUNCTION redis_migrate.add_expiry(target regclass, expires_column text, e
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_expiry';
 
 COMMENT ON FUNCTION redis_migrate.add_expiry(regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean) IS
-    'Deletes rows of a table after the time in a column, plus lifetime and grace. Sweeps run with the rights of the caller. See docs/expiry.md. trust_target: a superuser confirms a table of other roles';
+    'Adds an expiry policy, which deletes rows of a table once the time in a column, plus lifetime and grace, has passed. Sweeps run with the rights of the caller. trust_target: a superuser confirms a table that others own. See docs/expiry.md';
 
 CREATE FUNCTION redis_migrate.alter_expiry(target text, new_target regclass DEFAULT NULL, expires_column text DEFAULT NULL,
         every interval DEFAULT NULL, unit text DEFAULT NULL, column_timezone text DEFAULT NULL, lifetime interval DEFAULT NULL,
@@ -1883,12 +1949,15 @@ CREATE FUNCTION redis_migrate.alter_expiry(target text, new_target regclass DEFA
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_expiry';
 
 COMMENT ON FUNCTION redis_migrate.alter_expiry(text, regclass, text, interval, text, text, interval, interval, text, text, text, text, boolean, interval, integer, interval, integer, boolean) IS
-    'Changes an expiry policy, from the next batch on; NULL leaves a property as it is, an empty text removes it. trust_target confirms a table that has another owner than before';
+    'Changes an expiry policy from the next batch on. NULL leaves a property as it is, an empty text removes it. trust_target confirms a table that has another owner than before';
+
+COMMENT ON FUNCTION redis_migrate.drop_expiry(text) IS 'Drops an expiry policy. Rows and history stay';
 
 COMMENT ON FUNCTION redis_migrate.pause_expiry(text) IS
-    'Takes an expiry policy off the schedule, at once; CALL redis_migrate.sweep still works';
+    'Takes an expiry policy off the schedule at once. CALL redis_migrate.sweep still works';
 
-COMMENT ON FUNCTION redis_migrate.resume_expiry(text) IS 'Puts an expiry policy back on the schedule; it is due at once';
+COMMENT ON FUNCTION redis_migrate.resume_expiry(text) IS
+    'Puts an expiry policy back on the schedule. It is due at once';
 
 CREATE FUNCTION redis_migrate.add_session_expiry(store text, target regclass DEFAULT NULL, every interval DEFAULT '6 hours',
         lifetime interval DEFAULT NULL, column_timezone text DEFAULT NULL, trust_target boolean DEFAULT false) RETURNS void
@@ -1897,38 +1966,55 @@ CREATE FUNCTION redis_migrate.add_session_expiry(store text, target regclass DEF
 COMMENT ON FUNCTION redis_migrate.add_session_expiry(text, regclass, interval, interval, text, boolean) IS
     'Adds an expiry policy for the session table of django, connect-pg-simple, flask-session, spring-session, laravel or scs';
 
+COMMENT ON PROCEDURE redis_migrate.sweep(text, boolean) IS
+    'Removes the expired rows of a table now, in committed batches. dry_run shows what there is before, what would be deleted, and what would be left';
+
 COMMENT ON FUNCTION redis_migrate.sweep_preview(text) IS
-    'Counts the rows that a sweep would find, remove and leave. It reads the whole table';
+    'Counts the rows that a sweep would find, remove and leave. Reads the whole table';
 
 COMMENT ON FUNCTION redis_migrate.meets_expired_row() IS
-    'Always true. The statement of a sweep evaluates it for each expired row before it locks the row, so that rows locked by others are counted';
+    'Always true. A sweep''s statement evaluates it for each expired row before it locks the row, so that rows that others have locked are counted';
 
 COMMENT ON FUNCTION redis_migrate.gives_way() IS
-    'Always true. The statement of a sweep evaluates it for each row that it reads: every 0.1 ms it yields the processor';
+    'Always true. A sweep''s statement evaluates it for each row that it reads, and it yields the processor every 0.1 ms';
 
 CREATE FUNCTION redis_migrate.add_refresh(view regclass, every interval DEFAULT '5 minutes', concurrently boolean DEFAULT true,
         debounce interval DEFAULT '5 seconds', trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_add_refresh';
 
 COMMENT ON FUNCTION redis_migrate.add_refresh(regclass, interval, boolean, interval, boolean) IS
-    'Refreshes a materialized view at an interval (NULL: only when it is stale), and debounce after it was marked stale. trust_target: a superuser confirms a view of other roles';
+    'Refreshes a materialized view at an interval (NULL: only when it is stale), and debounce after it was marked stale. trust_target: a superuser confirms a view that others own';
 
 CREATE FUNCTION redis_migrate.alter_refresh(view text, new_view regclass DEFAULT NULL, every interval DEFAULT NULL,
         concurrently boolean DEFAULT NULL, debounce interval DEFAULT NULL, trust_target boolean DEFAULT false) RETURNS void
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_refresh';
 
 COMMENT ON FUNCTION redis_migrate.alter_refresh(text, regclass, interval, boolean, interval, boolean) IS
-    'Changes a refresh; NULL leaves a property as it is, every => ''0'' refreshes the view only when it is stale. trust_target confirms a view that has another owner than before';
+    'Changes a refresh. NULL leaves a property as it is; every => ''0'' refreshes the view only when it is stale. trust_target confirms a view that has another owner than before';
 
-COMMENT ON FUNCTION redis_migrate.pause_refresh(text) IS 'Takes a refresh off the schedule; marks are kept';
+COMMENT ON FUNCTION redis_migrate.drop_refresh(text) IS 'Drops a refresh. The view and the history stay';
 
-COMMENT ON FUNCTION redis_migrate.resume_refresh(text) IS 'Puts a refresh back on the schedule; it is due at once';
+COMMENT ON FUNCTION redis_migrate.pause_refresh(text) IS 'Takes a refresh off the schedule. Marks are kept';
+
+COMMENT ON FUNCTION redis_migrate.resume_refresh(text) IS 'Puts a refresh back on the schedule. It is due at once';
 
 COMMENT ON FUNCTION redis_migrate.mark_stale(regclass) IS
-    'Marks a materialized view as stale: it is refreshed after this transaction has committed. Requires SELECT on the view';
+    'Marks a materialized view as stale, so that it is refreshed after this transaction has committed. Requires SELECT on the view';
+
+COMMENT ON FUNCTION redis_migrate.mark_stale_trigger() IS
+    'Trigger that calls mark_stale for the views named in its arguments; the table''s owner needs SELECT on them. For AFTER ... FOR EACH STATEMENT';
 
 COMMENT ON PROCEDURE redis_migrate.maintain() IS
-    'Runs the caller''s sweeps and refreshes that are due, in turn, and returns; background workers call it';
+    'Runs the caller''s due sweeps and refreshes in turn, and returns. Background workers call it';
+
+COMMENT ON FUNCTION redis_migrate.next_maintenance() IS
+    'When the caller''s next sweep or refresh is due, perhaps in the past; NULL if there is none';
+
+COMMENT ON FUNCTION redis_migrate.maintenance_owners() IS
+    'Roles with sweeps or refreshes, and when the next one of each role is due; for the scheduler';
+
+COMMENT ON FUNCTION redis_migrate.fail_maintenance(oid, text, text) IS
+    'Records that a role''s due sweeps and refreshes failed, because no worker can work as that role; for the scheduler';
 
 CREATE VIEW redis_migrate.expiry_stats WITH (security_barrier) AS
     SELECT j.name AS target, redis_migrate.shown_owner(j.owner) AS owner, j.enabled, j.next_run, s.rows_total AS rows_deleted, s.batches_total AS batches,
@@ -1946,7 +2032,7 @@ CREATE VIEW redis_migrate.expiry_stats WITH (security_barrier) AS
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.expiry_stats IS
-    'Results of sweeps, the rows left as of the last batch, and why a sweep is paused or failing; pg_monitor sees all';
+    'Results of sweeps, the rows left as of the last batch, and why a sweep is paused or failing. Members of pg_monitor see all';
 
 CREATE VIEW redis_migrate.stuck_rows WITH (security_barrier) AS
     SELECT j.name AS target, redis_migrate.shown_owner(j.owner) AS owner, r.table_name,
@@ -1958,7 +2044,7 @@ CREATE VIEW redis_migrate.stuck_rows WITH (security_barrier) AS
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
 COMMENT ON VIEW redis_migrate.stuck_rows IS
-    'Expired rows that sweeps could not remove, why, and when each is tried again; without row_tid a partition that could not be dropped. pg_monitor sees all, without keys and messages';
+    'Expired rows that sweeps could not remove, why, and when each is tried again. A row without row_tid is a partition that could not be dropped. Members of pg_monitor see all, without keys and messages';
 
 CREATE OR REPLACE VIEW redis_migrate.refreshes WITH (security_barrier) AS
     SELECT j.name AS view, redis_migrate.shown_owner(j.owner) AS owner, j.enabled, j.every, p."concurrently", p.debounce, j.next_run,
@@ -1971,10 +2057,11 @@ CREATE OR REPLACE VIEW redis_migrate.refreshes WITH (security_barrier) AS
     FROM redis_migrate.job AS j JOIN redis_migrate.refresh_policy AS p USING (job_id)
     WHERE redis_migrate.may_see(j.owner) OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
 
-COMMENT ON VIEW redis_migrate.refreshes IS 'Materialized views to refresh, since when each is stale, and the result of the last refresh';
+COMMENT ON VIEW redis_migrate.refreshes IS
+    'Materialized views that are refreshed, since when each is stale, and the result of the last refresh';
 
 COMMENT ON VIEW redis_migrate.job_runs IS
-    'Sweeps and refreshes of the caller that did something or failed; pg_monitor sees all';
+    'Sweeps and refreshes of the caller that did something or failed. Members of pg_monitor see all';
 
 CREATE FUNCTION redis_migrate.set_retention(kind text, keep interval) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -2021,16 +2108,19 @@ END
 $$;
 
 COMMENT ON FUNCTION redis_migrate.set_retention(text, interval) IS
-    'Keeps the journal, audits, rejects or archive (kind) for so long, of all migrations; NULL: until somebody drops them. Makes expiry policies on the tables of the extension; for its owner; what an undo, a run or a verification still needs stays';
+    'Says how long the journal, audits, rejects or archive (kind) of all migrations are kept; NULL: until somebody drops them. Adds expiry policies to the tables of the extension, so only its owner may call it. What an undo, a run or a verification still needs stays';
 
 COMMENT ON TABLE redis_migrate.rate_limit_policy IS
-    'Rate limit policies. Sessions cache what they read until the table changes';
+    'Rate limit policies. Sessions keep what they have read until the table changes';
 
 COMMENT ON TABLE redis_migrate.rate_limit_exception IS
-    'Keys that a rate limit policy treats differently: allowed, denied (until expires_at), or with other numbers. added_at: if it lies ahead, the clock has been set back since, and expires_at moves with it';
+    'Keys that a rate limit policy treats differently: allowed, denied (until expires_at), or with other numbers. If added_at lies ahead, the clock has been set back since, and expires_at moves with it';
 
 COMMENT ON TABLE redis_migrate.rate_limit_state IS
-    'States of rate limits with storage table. Only the key is indexed, so that updates stay on their page';
+    'States of rate limits with storage => ''table''. Only the key is indexed, so that updates stay on their page';
+
+COMMENT ON TABLE redis_migrate.rate_limit_unlogged_state IS
+    'States of rate limits with storage => ''unlogged table'': empty after a crash, absent on standbys';
 
 COMMENT ON FUNCTION redis_migrate.rate_limit_changed() IS 'Makes every session read the rate limit policies again';
 
@@ -2039,43 +2129,85 @@ COMMENT ON TRIGGER changed ON redis_migrate.rate_limit_policy IS 'Makes every se
 COMMENT ON TRIGGER changed ON redis_migrate.rate_limit_exception IS 'Makes every session read the rate limit policies again';
 
 COMMENT ON TYPE redis_migrate.rate_limits_result IS
-    'The answer to a request under several policies, with the policy that decided: the refusal with the longest wait, otherwise the policy with the least remaining';
+    'The answer to a request under several policies, with the policy that decided: the refusal with the longest wait, or else the policy with the least remaining';
+
+COMMENT ON FUNCTION redis_migrate.create_rate_limit(text, bigint, interval, bigint, text, text, text, integer, boolean, boolean) IS
+    'Creates a rate limit policy: quota per period. algorithm: gcra, fixed_window, fixed_window_first_hit, sliding_window; storage: memory, table, unlogged table; key_type: text, inet. See docs/rate-limits.md';
 
 COMMENT ON FUNCTION redis_migrate.alter_rate_limit(text, bigint, interval, bigint, text, text, text, integer, boolean, boolean, text) IS
-    'Changes a rate limit policy; NULL leaves a property as it is. The change applies to live keys at once; a new algorithm starts afresh';
+    'Changes a rate limit policy. NULL leaves a property as it is. The change applies to existing keys at once; with a new algorithm all keys begin afresh';
 
-COMMENT ON FUNCTION redis_migrate.drop_rate_limit_override(text, text) IS 'Removes an override; false: there was none';
+COMMENT ON FUNCTION redis_migrate.set_rate_limit_override(text, text, bigint, interval, bigint) IS
+    'Gives one key of a rate limit policy other numbers. period NULL: that of the policy';
 
-COMMENT ON FUNCTION redis_migrate.drop_rate_limit_override(text, inet) IS 'Removes an override; false: there was none';
+COMMENT ON FUNCTION redis_migrate.set_rate_limit_override(text, inet, bigint, interval, bigint) IS
+    'Gives each address of a network other numbers under a rate limit policy. The longest matching prefix counts';
+
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_override(text, text) IS
+    'Removes the override of a key. false: there was none';
+
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_override(text, inet) IS
+    'Removes the override of a network. false: there was none';
 
 COMMENT ON FUNCTION redis_migrate.add_rate_limit_allow(text, text) IS
-    'Always lets a key pass a rate limit policy; takes precedence over the deny list';
+    'Lets a key always pass a rate limit policy. The allow list takes precedence over the deny list';
 
 COMMENT ON FUNCTION redis_migrate.add_rate_limit_allow(text, inet) IS
-    'Always lets the addresses of a network pass a rate limit policy';
+    'Lets the addresses of a network always pass a rate limit policy';
+
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_allow(text, text) IS
+    'Takes a key off the allow list. false: it was not there';
+
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_allow(text, inet) IS
+    'Takes a network off the allow list. false: it was not there';
+
+COMMENT ON FUNCTION redis_migrate.add_rate_limit_deny(text, text, interval) IS
+    'Makes a rate limit policy refuse a key, for a time (reason blocked) or, without for_time, for ever (reason denylisted)';
+
+COMMENT ON FUNCTION redis_migrate.add_rate_limit_deny(text, inet, interval) IS
+    'Makes a rate limit policy refuse the addresses of a network, for a time (reason blocked) or, without for_time, for ever (reason denylisted)';
+
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_deny(text, text) IS
+    'Takes a key off the deny list. false: it was not there';
+
+COMMENT ON FUNCTION redis_migrate.drop_rate_limit_deny(text, inet) IS
+    'Takes a network off the deny list. false: it was not there';
 
 COMMENT ON FUNCTION redis_migrate.rate_limit(text, text, bigint) IS
-    'Asks whether a request of this key may pass, and charges it if so. cost 0 charges nothing';
+    'Asks whether a request of a key may pass, and charges the request if it may. cost 0 charges nothing';
 
 COMMENT ON FUNCTION redis_migrate.rate_limit(text, inet, bigint) IS
-    'As with a text key, for an address: IPv6 is folded to the prefix of the policy, IPv4 in IPv6 counts as IPv4';
+    'rate_limit for an address. IPv6 addresses with the same prefix, of the policy''s length, share a key; IPv4 in IPv6 counts as IPv4';
+
+COMMENT ON FUNCTION redis_migrate.rate_limit_allowed(text, text, bigint) IS
+    'Asks whether a request of a key may pass, and charges the request if it may. The fast form: it answers only yes or no';
 
 COMMENT ON FUNCTION redis_migrate.rate_limit_allowed(text, inet, bigint) IS
-    'As with a text key, for an address: IPv6 is folded to the prefix of the policy, IPv4 in IPv6 counts as IPv4';
+    'rate_limit_allowed for an address. IPv6 addresses with the same prefix, of the policy''s length, share a key; IPv4 in IPv6 counts as IPv4';
 
 COMMENT ON FUNCTION redis_migrate.rate_limit_at(text, text, bigint, timestamptz) IS
-    'rate_limit at a given time, for tests and simulations; only for the owner of the policy';
+    'rate_limit at another time, for tests and simulations by the policy''s owner';
+
+COMMENT ON FUNCTION redis_migrate.rate_limit_adhoc(text, text, text, bigint, bigint, text) IS
+    'rate_limit without a policy: the limit is an argument, and may differ in the next call';
 
 COMMENT ON FUNCTION redis_migrate.rate_limits(text[], text[], bigint) IS
-    'Asks several policies, with a key for each or one for all; charges all of them or, if one refuses, none';
+    'Asks several policies, with a key for each or one key for all. Charges all of them or, if one refuses, none';
+
+COMMENT ON FUNCTION redis_migrate.rate_limit_refund(text, text, bigint) IS
+    'Gives cost back, at most until the whole quota remains. Returns what remains';
 
 COMMENT ON FUNCTION redis_migrate.reset_rate_limit(text, text) IS
-    'Forgets what a key has used; false: there was nothing to forget';
+    'Forgets what a key has used. false: there was nothing to forget';
 
-COMMENT ON FUNCTION redis_migrate.rate_limit_counters() IS 'Statistics of the rate limits of this database, and, with policy_id NULL, of the policies of all databases that have none of their own; no rows without shared memory';
+COMMENT ON FUNCTION redis_migrate.rate_limit_counters() IS
+    'Statistics of this database''s rate limits. The row with policy_id NULL has the sums over all policies, in all databases, that have no statistics of their own. No rows without shared memory';
 
 COMMENT ON FUNCTION redis_migrate.rate_limit_capacity() IS
-    'The shared memory for rate limits, and the number of keys that fit into it; NULL where there is none';
+    'The size of the shared memory for rate limits, and the number of keys that fit into it; NULL if there is none';
+
+COMMENT ON FUNCTION redis_migrate.save_rate_limits() IS
+    'Saves the shared memory of rate limits now, as happens every few seconds and at shutdown. false: it failed, see the log';
 
 CREATE OR REPLACE VIEW redis_migrate.rate_limit_stats WITH (security_barrier = true) AS
     SELECT coalesce(p.policy, CASE c.policy_id WHEN -1 THEN '(ad hoc)' ELSE '(shared)' END) AS policy,
@@ -2086,16 +2218,19 @@ CREATE OR REPLACE VIEW redis_migrate.rate_limit_stats WITH (security_barrier = t
     WHERE p.policy IS NOT NULL OR c.policy_id IS NULL OR c.policy_id OPERATOR(pg_catalog.=) -1;
 
 COMMENT ON VIEW redis_migrate.rate_limit_stats IS
-    'Statistics of each rate limit policy. calls = allowed + limited + shadow + blocked; entries: keys in shared memory now, in memory bytes; evictions: live keys that were evicted. NULL: the policy has no statistics of its own; those of all such policies are in the row (shared)';
+    'Statistics of each rate limit policy: calls = allowed + limited + shadow + blocked. entries: keys that are in shared memory now; memory: their bytes; evictions: live keys that were evicted. If they are NULL, the policy has no statistics of its own; the row (shared) has the sums over all such policies';
 
 COMMENT ON FUNCTION redis_migrate.import_rate_limit(text, text, bigint, timestamptz, bigint, bigint, text) IS
-    'Starts a key from what another limiter counted: used until reset_at (and in the previous window, for sliding_window), or the theoretical arrival time in nanoseconds since 1970 for gcra; returns what remains. no_ttl is for a counter without reset_at: reject, forever or full_window. See docs/importing-limits.md';
+    'Starts a key with what another limiter counted, and returns what remains. Window algorithms need used and reset_at; sliding_window also takes previous, the count of the window before. gcra needs tat, the theoretical arrival time in nanoseconds since 1970. no_ttl says what to do with a counter without reset_at: reject, forever, full_window. See docs/importing-limits.md';
 
 COMMENT ON TABLE redis_migrate.lockout_policy IS
-    'Policies of login lockouts. policy_id is part of the keys of the counters, so that no policy inherits those of a dropped one';
+    'Policies of login lockouts. policy_id is part of the counters'' keys, so no policy inherits the counters of a dropped one';
 
 COMMENT ON TABLE redis_migrate.lockout_scope IS
-    'Columns that a policy counts by, and how many failures lock for how long; cool_off NULL: that of the policy, or else its time_window';
+    'The columns that a policy counts by, and how many failures lock for how long. cool_off NULL: that of the policy, or else its time_window';
+
+COMMENT ON TABLE redis_migrate.login_attempt IS
+    'Login attempts, and resets of lockouts (success NULL). write_login_attempts takes them from the queue in shared memory';
 
 CREATE FUNCTION redis_migrate.create_lockout(policy text, scopes jsonb DEFAULT '{"user_name": 5, "address": 15}',
         time_window interval DEFAULT '15 minutes', cool_off interval DEFAULT NULL, cool_off_mode text DEFAULT 'fixed',
@@ -2105,7 +2240,7 @@ CREATE FUNCTION redis_migrate.create_lockout(policy text, scopes jsonb DEFAULT '
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_create_lockout';
 
 COMMENT ON FUNCTION redis_migrate.create_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text) IS
-    'Creates a policy of login lockouts. scopes: what to count by (user_name, address, user_agent, joined by +) and how many failures lock. when_full: what happens to logins for which shared memory has no room, share or refuse. See docs/lockouts.md';
+    'Creates a policy of login lockouts. scopes: what to count by (user_name, address, user_agent, or several joined by +), and how many failures lock. when_full: what to do with logins for which shared memory has no room: share, refuse. See docs/lockouts.md';
 
 CREATE FUNCTION redis_migrate.alter_lockout(policy text, scopes jsonb DEFAULT NULL, time_window interval DEFAULT NULL,
         cool_off interval DEFAULT NULL, cool_off_mode text DEFAULT NULL, extend_on_attempt boolean DEFAULT NULL,
@@ -2115,31 +2250,45 @@ CREATE FUNCTION redis_migrate.alter_lockout(policy text, scopes jsonb DEFAULT NU
     LANGUAGE c AS 'MODULE_PATHNAME', 'prm_alter_lockout';
 
 COMMENT ON FUNCTION redis_migrate.alter_lockout(text, jsonb, interval, interval, text, boolean, boolean, boolean, integer, cidr[], interval, text, text) IS
-    'Changes a policy; NULL leaves a property as it is. The new rules apply to existing counters at once';
+    'Changes a lockout policy. NULL leaves a property as it is. The new rules apply to existing counters at once';
+
+COMMENT ON FUNCTION redis_migrate.drop_lockout(text) IS 'Drops a lockout policy. Recorded attempts stay';
 
 COMMENT ON TYPE redis_migrate.login_answer IS
     'The answer of login_check and login_result. reason: ok, locked, pending (attempts in flight leave no room), no_room (shared memory is full) or exempt (not counted)';
 
 COMMENT ON FUNCTION redis_migrate.login_check(text, text, inet, text, text) IS
-    'Whether a login may be tried; reserves the attempt until login_result. Call it before checking the password';
+    'Says whether a login may be tried, and reserves the attempt until login_result. Call it before you check the password';
 
 COMMENT ON FUNCTION redis_migrate.login_result(text, text, inet, boolean, bigint, text, text, text) IS
-    'Reports the result of an attempt that login_check has let in, by its token, or, without a token, of one that was not checked';
+    'Reports the result of an attempt: with the token, of one that login_check has let in; without, of one that was not checked';
 
 COMMENT ON FUNCTION redis_migrate.lockout_status(text, text, inet, text) IS
-    'The counters of a login, without counting an attempt; no rows if the login is exempt';
+    'Shows the counters of a login without counting an attempt. No rows if the login is exempt';
+
+COMMENT ON FUNCTION redis_migrate.login_check_at(text, text, inet, text, text, timestamptz) IS
+    'login_check at another time, for tests and simulations by the policy''s owner';
+
+COMMENT ON FUNCTION redis_migrate.login_result_at(text, text, inet, boolean, bigint, text, text, text, timestamptz) IS
+    'login_result at another time, for tests and simulations by the policy''s owner';
+
+COMMENT ON FUNCTION redis_migrate.lockout_status_at(text, text, inet, text, timestamptz) IS
+    'lockout_status at another time, for tests and simulations by the policy''s owner';
 
 COMMENT ON FUNCTION redis_migrate.reset_lockout(text, text, inet, boolean) IS
-    'Drops the counters of a user name, an address, both, or everything, and with them their locks; returns how many. The reset is recorded in login_attempts';
+    'Drops the counters of a user name, an address, both, or everything, and so ends their locks. Returns how many. login_attempts records the reset';
 
 COMMENT ON FUNCTION redis_migrate.import_lockout(text, text, inet, integer, timestamptz, text, text) IS
-    'Raises the counter of exactly the columns that are not NULL to what another system counted; doing it twice changes nothing. no_ttl is for failures without last_failure: reject, forever or full_window';
+    'Raises the counter of exactly those columns that are not NULL to what another system counted. A second call with the same arguments changes nothing. no_ttl says what to do with failures without last_failure: reject, forever, full_window';
+
+COMMENT ON FUNCTION redis_migrate.reset_lockout_stats(text) IS
+    'Sets the statistics of a lockout policy to zero. Its counters stay';
 
 COMMENT ON PROCEDURE redis_migrate.write_login_attempts() IS
-    'Writes the attempts that wait in shared memory to their table, a batch per transaction, and sends notifications of locks; for the background worker or a session';
+    'Writes the attempts that wait in shared memory to their table, a batch in each transaction, and sends notifications of locks. The background worker calls it, or a session';
 
 COMMENT ON FUNCTION redis_migrate.attempts_due() IS
-    'When write_login_attempts next has something to write, perhaps in the past; NULL when no attempt of this database waits';
+    'When write_login_attempts next has something to write, perhaps in the past; NULL if no attempt of this database waits';
 
 CREATE FUNCTION redis_migrate.lockout_counts()
     RETURNS TABLE (policy_id uuid, checks bigint, allowed bigint, locked bigint, pending bigint, exempt bigint, no_room bigint, successes bigint,
@@ -2147,10 +2296,11 @@ CREATE FUNCTION redis_migrate.lockout_counts()
                    dropped bigint, entries bigint, stats_reset timestamptz)
     LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'prm_lockout_counts';
 
-COMMENT ON FUNCTION redis_migrate.lockout_counts() IS 'Statistics of the lockout policies of this database; policy_id NULL: of the policies of all databases that have none of their own. See the view lockout_stats';
+COMMENT ON FUNCTION redis_migrate.lockout_counts() IS
+    'Statistics of this database''s lockout policies. The row with policy_id NULL has the sums over all policies, in all databases, that have no statistics of their own. See the view lockout_stats';
 
 COMMENT ON FUNCTION redis_migrate.login_attempt_queue() IS
-    'The queue of login attempts in shared memory: capacity, attempts that wait (of all databases; of this one), and those dropped since server start because it was full';
+    'The queue of login attempts in shared memory: its capacity, how many attempts wait (of all databases; of this one), and how many were dropped since the server started because it was full';
 
 CREATE OR REPLACE VIEW redis_migrate.lockout_policies WITH (security_barrier) AS
     SELECT p.policy, redis_migrate.shown_owner(p.owner) AS owner, s.scopes, p.time_window, p.cool_off, p.cool_off_mode, p.extend_on_attempt, p.reset_on_success, p.fold_case,
@@ -2164,8 +2314,17 @@ CREATE OR REPLACE VIEW redis_migrate.lockout_policies WITH (security_barrier) AS
               FROM redis_migrate.lockout_scope AS l WHERE l.policy OPERATOR(pg_catalog.=) p.policy GROUP BY l.scope) AS t) AS s
     WHERE redis_migrate.may_see(p.owner);
 
+COMMENT ON VIEW redis_migrate.lockout_policies IS
+    'Lockout policies that the caller may use, with scopes as create_lockout takes them';
+
 COMMENT ON VIEW redis_migrate.login_attempts IS
-    'Attempts of the policies that the caller may use. reason: as given by the application, otherwise locked, pending, no result, or the role that made a reset';
+    'Attempts of the policies that the caller may use. reason: what the application gave, otherwise locked, pending, no result, or the role that made a reset';
+
+COMMENT ON VIEW redis_migrate.login_attempts_by_address IS 'Numbers of recorded attempts by policy and address';
+
+COMMENT ON VIEW redis_migrate.login_attempts_by_user IS 'Numbers of recorded attempts by policy and user name';
+
+COMMENT ON VIEW redis_migrate.login_attempts_by_hour IS 'Numbers of recorded attempts by policy and hour';
 
 COMMENT ON VIEW redis_migrate.lockouts IS
     'Current locks: logins whose recorded attempts were refused by a lock that is still in force';
@@ -2177,16 +2336,16 @@ CREATE VIEW redis_migrate.lockout_stats WITH (security_barrier) AS
     WHERE p.policy IS NOT NULL OR c.policy_id IS NULL;
 
 COMMENT ON VIEW redis_migrate.lockout_stats IS
-    'Per policy: answers of login_check; results, of which failures that were uncounted because memory was full; locks that began, counters in memory; evicted: counters that were evicted, locks_evicted: those of them that locked; shared_counters: counters of whole networks, begun because memory was full of locks; dropped: attempts that the full queue dropped. NULL: the policy has no statistics of its own; those of all such policies are in the row (shared)';
+    'Statistics of each lockout policy: answers of login_check; results; uncounted: failures that were not counted because memory was full; locks: locks that began; entries: counters in memory; evicted: counters that were evicted; locks_evicted: those of them that locked; shared_counters: counters of whole networks that began because memory was full of locks; dropped: attempts that the full queue dropped. If they are NULL, the policy has no statistics of its own; the row (shared) has the sums over all such policies';
 
 COMMENT ON FUNCTION redis_migrate.check_rate_limit(inet, varchar, interval, integer) IS
-    'Whether a user name (p_max_attempts) or an address (three times as many) has failed too often, by the lockout policy auth_rate_limit';
+    'Whether a user name has failed too often (p_max_attempts), or an address (three times as many), by the lockout policy auth_rate_limit';
 
 COMMENT ON FUNCTION redis_migrate.log_rate_limit_attempt(inet, varchar, text, varchar, boolean, varchar) IS
-    'Counts and records an attempt for check_rate_limit; returns 1, or 0 where the full queue dropped the record';
+    'Counts and records an attempt for check_rate_limit. Returns 1, or 0 if the full queue dropped the record';
 
 COMMENT ON FUNCTION redis_migrate.cleanup_old_rate_limit_attempts(interval) IS
-    'Deletes older recorded attempts of the policies that the caller may use; returns how many';
+    'Deletes recorded attempts that are older than p_keep_duration, of the policies that the caller may use. Returns how many';
 
 CREATE OR REPLACE VIEW redis_migrate.definitions WITH (security_barrier) AS
     SELECT d.kind, d.name, redis_migrate.owner_oid(d.owner)::regrole AS owner, redis_migrate.owner_name(d.owner) AS owner_name,
@@ -2206,10 +2365,10 @@ COMMENT ON VIEW redis_migrate.definitions IS
     'Definitions of the caller, or all for members of pg_monitor: their owners, whether they came with a dump, and why a definition is disabled';
 
 COMMENT ON FUNCTION redis_migrate.take_over(text, text, name) IS
-    'Makes a role the owner of a definition, named as in the view definitions; only for superusers. A restored definition resumes';
+    'Makes a role the owner of a definition, which is named as in the view definitions. Only for superusers. A restored definition resumes';
 
 COMMENT ON PROCEDURE redis_migrate.resume_restored() IS
-    'Declares that a restore has ended: restored definitions resume, those of the caller, or all for a superuser';
+    'Declares that a restore has ended, so that restored definitions resume: those of the caller, or all for a superuser';
 
 DO $$
 DECLARE
