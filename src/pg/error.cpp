@@ -83,6 +83,10 @@ bool IsTransient(int sqlstate) {
          sqlstate == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
+bool IsForeignKeyViolation(int sqlstate) {
+  return sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION || sqlstate == ERRCODE_RESTRICT_VIOLATION;
+}
+
 Fault FaultOf(int sqlstate) {
   std::string const state = SqlStateText(sqlstate);
   std::string const category = state.substr(0, 2);

@@ -97,6 +97,9 @@ Problem CurrentProblem();
 // a lock that was not available.
 bool IsTransient(int sqlstate);
 
+// Whether a foreign key is violated. From PostgreSQL 18 on, ON DELETE RESTRICT has a SQLSTATE of its own.
+bool IsForeignKeyViolation(int sqlstate);
+
 // Where the fault is when a statement over rows fails.
 enum class Fault {
   kRow,      // in a row: classes 21, 22, 23, 38, 44, 54, P0, and SQLSTATEs that PostgreSQL does not define

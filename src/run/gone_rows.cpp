@@ -2,6 +2,7 @@
 
 #include "ledger/ledger_segments.h"
 #include "pg/each_row.h"
+#include "pg/kept_statement.h"
 #include "pg/memory.h"
 
 namespace prm {
@@ -20,6 +21,14 @@ void GoneRows::Put(const GoneRow &row) {
   bool nulls[] = {false, false};
   rows_.Put(desc_, values, nulls);
   for (Datum const value : values) pfree(DatumGetPointer(value));
+}
+
+void GoneRows::SortInto(GoneRows &sorted, bool largest_first) {
+  pg::NamedRows named("redis_gone", desc_, rows_.get());
+  std::string const direction = largest_first ? " DESC" : "";
+  pg::KeptStatement("SELECT row_key, redis_hash FROM redis_gone ORDER BY pg_catalog.octet_length(row_key)" +
+                    direction + ", row_key COLLATE pg_catalog.\"C\"" + direction)
+      .ExecuteInto(sorted.rows_);
 }
 
 void GoneRows::ForEachPortion(size_t most, const std::function<void(std::vector<GoneRow> &)> &visit) {

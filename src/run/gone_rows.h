@@ -22,6 +22,11 @@ class GoneRows {
   pg::Tuplestore &store() { return rows_; }
   size_t size() const { return static_cast<size_t>(rows_.size()); }
 
+  void Clear() { rows_.Clear(); }
+
+  // Adds the rows to `sorted`, in the order of the numbers in their keys, as far as there are some.
+  void SortInto(GoneRows &sorted, bool largest_first);
+
   // Hands the rows to `visit`, at most so many at a time, in their order. Looks for interrupts.
   void ForEachPortion(size_t most, const std::function<void(std::vector<GoneRow> &)> &visit);
 

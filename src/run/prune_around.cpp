@@ -20,7 +20,7 @@ namespace {
 constexpr size_t kMostStuck = 1000;
 constexpr size_t kTriedAtOnce = 20000;
 constexpr size_t kNotedAtOnce = 5000;
-// In the search among rows that may refer to one another.
+// Of rows that others of the mapping may have referred to.
 constexpr int kMostTriesAgain = 20000;
 
 // "(id, day)=(x,xxxx-xx-xx)": keys can be secrets.
@@ -33,39 +33,39 @@ std::string NameOf(const Target &target, const std::string &row_key) {
   return "(" + columns + ")=(" + Printable(masked, 60) + ")";
 }
 
-// In the order of the numbers in keys, as far as there are some: rows that refer to others of the mapping are
-// often the later ones.
-bool IsEarlier(const GoneRow &row, const GoneRow &other) {
-  size_t const size = row.row_key.size(), other_size = other.row_key.size();
-  return size != other_size ? size < other_size : row.row_key < other.row_key;
+// Whether rows of the mapping are at fault.
+bool IsOfRows(const Mapping &mapping, const pg::PgError &error) {
+  return pg::FaultOf(error.sqlstate()) != pg::Fault::kServer && IsFaultOfRows(mapping, error);
 }
 
 // Finds the rows that stay, by removing the others. That is rolled back: the ledger and the journal need not
 // know.
 class StayingRows {
  public:
-  explicit StayingRows(const Mapping &mapping)
+  // in_turn: rows are tried when those that were tried before are gone; otherwise while all are there.
+  StayingRows(const Mapping &mapping, bool in_turn)
       : mapping_(mapping),
         target_(LoadTarget(mapping)),
-        ledger_(mapping, target_, FindExpiryColumns(mapping, target_)) {}
+        ledger_(mapping, target_, FindExpiryColumns(mapping, target_)),
+        in_turn_(in_turn) {}
 
   void Find(int64 run_id) {
-    GoneRows gone;
+    GoneRows gone, sorted;
     FindGoneRows(mapping_, target_, run_id, gone);
-    pg::InRolledBackSubtransaction([&] {
-      TryAll(gone);
-      TryAgain();
-    });
+    // Rows that refer to others of the mapping are often the later ones. One statement often comes to the
+    // earlier ones first.
+    gone.SortInto(sorted, in_turn_);
+    pg::InRolledBackSubtransaction([&] { Search(sorted); });
     for (const StuckRow &stuck : stuck_) rows_.Put(stuck.row);
   }
 
   // Those that cannot go, and those that were not tried.
   GoneRows &rows() { return rows_; }
 
-  // How many cannot go, which is the first, and why; empty: none.
+  // How many cannot go, which is the first, and why; empty: all can.
   std::string Describe() const {
-    if (stuck_.empty()) return "";
     size_t const count = stuck_.size(), untried = rows_.size() - count;
+    if (count == 0) return untried == 0 ? "" : "rows were not tried: " + std::to_string(untried);
     return (count == 1 ? "1 row cannot go: " : std::to_string(count) + " rows cannot go, first ") +
            NameOf(target_, stuck_.front().row.row_key) + " (" + stuck_.front().why + ")" +
            (untried == 0 ? "" : "; others were not tried: " + std::to_string(untried));
@@ -77,42 +77,55 @@ class StayingRows {
     std::string why;
   };
 
-  // If the search ends early, another one is to begin elsewhere.
-  void TryAll(GoneRows &gone) {
-    size_t const portions = (gone.size() + kTriedAtOnce - 1) / kTriedAtOnce;
-    auto const now = static_cast<size_t>(pg::NowMs());
-    for (bool const are_first : {true, false}) {
+  void Search(GoneRows &gone) {
+    TryAll(gone, 0);
+    if (removed_ == 0 && rows_.size() > 0) {  // others than the first may go
+      stuck_.clear();
+      rows_.Clear();
+      TryAll(gone, static_cast<size_t>(pg::NowMs()) % gone.size());
+    }
+    GoneRows untried;
+    while (TryAgain() && rows_.size() > 0) {
+      untried.Clear();
+      rows_.ForEachPortion(kTriedAtOnce, [&](const std::vector<GoneRow> &rows) {
+        for (const GoneRow &row : rows) untried.Put(row);
+      });
+      rows_.Clear();
+      TryAll(untried, 0);
+    }
+  }
+
+  // In their order, beginning with the row of this number. Adds those that it does not try to rows_.
+  void TryAll(GoneRows &gone, size_t start) {
+    for (bool const are_before : {false, true}) {
+      if (are_before && start == 0) break;
       size_t number = 0;
-      gone.ForEachPortion(kTriedAtOnce, [&](std::vector<GoneRow> &rows) {
-        if ((number++ >= now % portions) != are_first) return;
-        std::sort(rows.rbegin(), rows.rend(), IsEarlier);
-        if (rows.size() > kMostStuck)
-          std::rotate(rows.begin(), rows.begin() + static_cast<long>(now % rows.size()), rows.end());
+      gone.ForEachPortion(kTriedAtOnce, [&](const std::vector<GoneRow> &portion) {
+        std::vector<GoneRow> rows;
+        for (const GoneRow &row : portion)
+          if ((number++ < start) == are_before) rows.push_back(row);
         int tries_left = INT_MAX;
         for (size_t i = Try(rows, tries_left); i < rows.size(); ++i) rows_.Put(rows[i]);
       });
     }
   }
 
-  // Rows of the mapping that have gone by now may have referred to those that are stuck.
-  void TryAgain() {
-    auto is_earlier = [](const StuckRow &stuck, const StuckRow &other) {
-      return IsEarlier(stuck.row, other.row);
-    };
-    int tries_left = kMostTriesAgain;
-    bool has_removed = true;
-    for (bool latest_first = true; are_referred_to_ && has_removed && tries_left > 0;
-         latest_first = !latest_first) {
+  // Rows of the mapping that have gone by now may have referred to those that are stuck. Returns whether some
+  // of these can go.
+  bool TryAgain() {
+    size_t const count = stuck_.size();
+    bool has_removed = in_turn_ && removed_ > 0;
+    for (bool in_order = true; are_referred_to_ && has_removed && tries_left_ > 0; in_order = !in_order) {
       std::vector<StuckRow> before = std::exchange(stuck_, {});
-      std::sort(before.begin(), before.end(), is_earlier);
-      if (latest_first) std::reverse(before.begin(), before.end());
+      if (!in_order) std::reverse(before.begin(), before.end());
       std::vector<GoneRow> rows;
       for (const StuckRow &stuck : before) rows.push_back(stuck.row);
       are_referred_to_ = false;
-      size_t const tried = Try(rows, tries_left);
+      size_t const tried = Try(rows, tries_left_);
       for (size_t i = tried; i < before.size(); ++i) stuck_.push_back(std::move(before[i]));
       has_removed = stuck_.size() < before.size();
     }
+    return stuck_.size() < count;
   }
 
   // Removes those of the rows that can go, and adds the others to stuck_. Returns how many it has tried: it
@@ -124,15 +137,18 @@ class StayingRows {
       try {
         pg::InRolledBackSubtransaction([&] { Remove(rows, range); });
       } catch (const pg::PgError &error) {
-        if (!IsOfRows(error)) throw;
+        int const sqlstate = error.sqlstate();
+        if (of_rows_.count(sqlstate) == 0 && !IsOfRows(mapping_, error)) throw;
+        of_rows_.insert(sqlstate);
         if (range.Split()) continue;
-        are_referred_to_ = are_referred_to_ || error.sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION;
-        stuck_.push_back({rows[range.begin()], pg::SqlStateText(error.sqlstate()) + ": " + error.what()});
+        are_referred_to_ = are_referred_to_ || pg::IsForeignKeyViolation(sqlstate);
+        stuck_.push_back({rows[range.begin()], pg::SqlStateText(sqlstate) + ": " + error.what()});
         range.Next();
         continue;
       }
       // Again, as many subtransactions that are kept would slow down snapshots.
-      Remove(rows, range);
+      if (in_turn_) Remove(rows, range);
+      removed_ += range.end() - range.begin();
       range.Next();
     }
     return range.done() ? rows.size() : range.begin();
@@ -148,20 +164,15 @@ class StayingRows {
     ledger_.DeleteRows(hand_over, counts);
   }
 
-  bool IsOfRows(const pg::PgError &error) {
-    int const sqlstate = error.sqlstate();
-    if (pg::FaultOf(sqlstate) == pg::Fault::kServer) return false;
-    if (of_rows_.count(sqlstate) == 0 && !IsFaultOfRows(mapping_, error)) return false;
-    of_rows_.insert(sqlstate);
-    return true;
-  }
-
   const Mapping &mapping_;
   Target target_;
   Ledger ledger_;
+  bool const in_turn_;
   GoneRows rows_;
   std::vector<StuckRow> stuck_;
+  size_t removed_ = 0;
   bool are_referred_to_ = false;
+  int tries_left_ = kMostTriesAgain;
   std::set<int> of_rows_;  // SQLSTATEs
 };
 
@@ -192,21 +203,33 @@ void NoteAsMet(const Mapping &mapping, int64 run_id, GoneRows &rows, bool met) {
   });
 }
 
-}  // namespace
-
-PruneResult PruneAround(const Mapping &mapping, int64 run_id, bool force) {
-  pg::Context context("redis_migrate prune around");
-  pg::SwitchContext in_context(context.get());
+PruneResult PruneOthers(const Mapping &mapping, int64 run_id, bool force, bool in_turn) {
   std::optional<StayingRows> found;
   {
     MappingSettings settings(mapping);
-    found.emplace(mapping).Find(run_id);
+    found.emplace(mapping, in_turn).Find(run_id);
   }
   StayingRows &staying = *found;
   NoteAsMet(mapping, run_id, staying.rows(), true);
   PruneResult result = Prune(mapping, run_id, force);
   NoteAsMet(mapping, run_id, staying.rows(), false);
   result.stuck = staying.Describe();
+  return result;
+}
+
+}  // namespace
+
+PruneResult PruneAround(const Mapping &mapping, int64 run_id, bool force) {
+  pg::Context context("redis_migrate prune around");
+  pg::SwitchContext in_context(context.get());
+  PruneResult result;
+  try {
+    pg::InSubtransaction([&] { result = PruneOthers(mapping, run_id, force, true); });
+  } catch (const pg::PgError &error) {
+    if (!IsOfRows(mapping, error)) throw;
+    // A trigger may let rows go in turn, and not in the order in which one statement removes them all.
+    result = PruneOthers(mapping, run_id, force, false);
+  }
   return result;
 }
 

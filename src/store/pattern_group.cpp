@@ -102,7 +102,7 @@ class PatternGroup::Work {
       auto const middle = which.begin() + static_cast<long>(which.size() / 2);
       DivideDelete({which.begin(), middle});
       DivideDelete({middle, which.end()});
-    } else if (trial.error->sqlstate() == ERRCODE_FOREIGN_KEY_VIOLATION) {
+    } else if (pg::IsForeignKeyViolation(trial.error->sqlstate())) {
       left_.push_back(entries_[which.front()]);
     } else {
       RejectEntry(which.front(), Explain(which.front(), trial));
@@ -241,7 +241,7 @@ class PatternGroup::Work {
 
   // Whether other keys are at fault, which may be others soon.
   bool MayPass(int sqlstate) const {
-    return sqlstate == ERRCODE_FOREIGN_KEY_VIOLATION ||
+    return pg::IsForeignKeyViolation(sqlstate) ||
            (options_.defer_conflicts &&
             (sqlstate == ERRCODE_UNIQUE_VIOLATION || sqlstate == ERRCODE_EXCLUSION_VIOLATION));
   }
