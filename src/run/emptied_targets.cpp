@@ -39,21 +39,29 @@ bool HasStored(int64 run_id, const Mapping &mapping) {
   return rows[0].Bool(0);
 }
 
-// Whether a relation, or one of its partitions, is unlogged.
-bool HasUnlogged(Oid target) {
+// Whether a relation, one of its partitions, or a table behind a view is unlogged; or all of it is empty, as
+// such tables are that have been made logged since.
+bool MayHaveLostRows(Oid target) {
   pg::AsExtensionOwner as_owner;
   auto const rows = Spi::Execute(
       R"sql(WITH RECURSIVE tree AS (
                 SELECT $1 AS oid
                 UNION
-                SELECT i.inhrelid
-                FROM pg_inherits AS i
-                JOIN tree ON i.inhparent = tree.oid)
-            SELECT EXISTS (
-                SELECT
+                SELECT next.oid
                 FROM tree
-                JOIN pg_class AS c USING (oid)
-                WHERE c.relpersistence = 'u' AND c.relkind = 'r'))sql",
+                CROSS JOIN LATERAL (
+                    SELECT i.inhrelid AS oid
+                    FROM pg_inherits AS i
+                    WHERE i.inhparent = tree.oid
+                    UNION ALL
+                    SELECT d.refobjid
+                    FROM pg_rewrite AS w
+                    JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid
+                    WHERE w.ev_class = tree.oid AND d.refclassid = 'pg_class'::regclass) AS next)
+            SELECT coalesce(bool_or(c.relpersistence = 'u') OR bool_and(pg_relation_size(c.oid) = 0), false)
+            FROM tree
+            JOIN pg_class AS c USING (oid)
+            WHERE c.relkind = 'r')sql",
       {SqlParam::OidOf(target)});
   return rows[0].Bool(0);
 }
@@ -75,23 +83,19 @@ void BeginAnewIfEmptied(const std::string &migration, const std::vector<const Ma
   if (!run_id) return;
   bool is_whole = true;
   for (const Mapping *mapping : mappings) {
-    if (!HasUnlogged(FindTarget(*mapping)) || !HasStored(*run_id, *mapping)) continue;
+    if (!MayHaveLostRows(FindTarget(*mapping)) || !HasStored(*run_id, *mapping)) continue;
     if (LockOwnedFamilies(migration).count(mapping->pattern) > 0) {
       is_whole = false;
       continue;
     }
-    pg::Report(
-        WARNING,
-        "target " + mapping->target + " of mapping \"" + mapping->name +
-            "\" has lost rows: what was stored in it is read again",
-        "It is unlogged, or has partitions that are. PostgreSQL empties such tables after a crash, and "
-        "when a standby is promoted or a base backup is restored.");
+    pg::Report(WARNING,
+               "target " + mapping->target + " of mapping \"" + mapping->name +
+                   "\" has lost rows: what was stored in it is read again",
+               "It is or was unlogged, or is made of tables that are. PostgreSQL empties such tables after a "
+               "crash, and when a standby is promoted or a base backup is restored.");
     pg::AsExtensionOwner as_owner;
-    Spi::Execute(
-        R"sql(UPDATE redis_migrate.migration
-              SET changed_at = clock_timestamp(), altered_at = clock_timestamp()
-              WHERE migration = $1)sql",
-        {SqlParam::Text(migration)});
+    Spi::Execute("UPDATE redis_migrate.run SET state = 'superseded' WHERE run_id = $1",
+                 {SqlParam::Int8(*run_id)});
     return;
   }
   if (is_whole) MarkAsWhole(*run_id);
