@@ -5,7 +5,7 @@ CREATE TABLE redis_migrate.reverse_query (
     query      text NOT NULL
 );
 COMMENT ON TABLE redis_migrate.reverse_query IS
-    'Queries that make values of keys from the rows of mappings, if the owner of the mapping has set one';
+    'For each mapping whose owner has set one: the query that makes the values of keys from its rows';
 
 CREATE TABLE redis_migrate.reverse_feed (
     migration    text PRIMARY KEY REFERENCES redis_migrate.migration ON DELETE CASCADE,
@@ -48,7 +48,7 @@ CREATE TABLE redis_migrate.reverse_mapping (
     last_sent_at    timestamptz
 );
 COMMENT ON TABLE redis_migrate.reverse_mapping IS
-    'Mappings whose targets have triggers that note changes. partitions: the target''s partitions, with their files, and the triggers. unscanned: for a pass over all rows, the slots in which keys without rows are still to be looked for, once the rows are written. oldest: all changes before it have been sent. expires_column: the target''s column by which its row, if a key has only one, expires. unfit: changes of rows whose names make no key of the pattern, or whose keys the ledger should name but does not know; nameless_at: when a row of the latter kind was last met';
+    'Mappings whose targets have triggers that note changes. partitions: the target''s partitions, with their files, and the triggers. unscanned: for a pass over all rows, the slots in which keys without rows are still to be looked for, once the rows are written. oldest: all changes before it have been sent. expires_column: the column by which a row expires, if each key has one row. unfit: changes of rows whose names make no key of the pattern, or whose keys the ledger should name but does not know; nameless_after: the number of the last change of a family when a row of the latter kind was last met';
 
 CREATE TABLE redis_migrate.outbox (
     outbox_id  bigint GENERATED ALWAYS AS IDENTITY,

@@ -11,7 +11,8 @@ BEGIN
     IF kind IS NULL OR kind NOT IN ('journal', 'audits', 'rejects', 'archive') THEN
         RAISE EXCEPTION 'kind must be journal, audits, rejects or archive' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF keep < '0' OR keep > '100 years' THEN
+    -- Months of 30 days, as in all comparisons of intervals, would make 100 years shorter.
+    IF extract(epoch FROM keep) NOT BETWEEN 0 AND extract(epoch FROM '100 years'::interval) THEN
         RAISE EXCEPTION 'keep must be between 0 and 100 years' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'NULL keeps them until somebody drops them.';
     END IF;

@@ -283,4 +283,4 @@ CREATE VIEW redis_migrate.rate_limit_stats WITH (security_barrier = true) AS
     FROM redis_migrate.rate_limit_policy AS p FULL JOIN redis_migrate.rate_limit_counters() AS c USING (policy_id)
     WHERE p.policy IS NOT NULL OR c.policy_id IS NULL OR c.policy_id OPERATOR(pg_catalog.=) -1;
 COMMENT ON VIEW redis_migrate.rate_limit_stats IS
-    'Statistics of each rate limit policy: calls = allowed + limited + shadow + blocked. entries: keys that are in shared memory now; memory: their bytes; evictions: live keys that were evicted. If they are NULL, the policy has no statistics of its own; the row (shared) has the sums over all such policies';
+    'Statistics of each rate limit policy: calls = allowed + limited + shadow + blocked. entries: keys that are in shared memory now; memory: their bytes; evictions: live keys that were evicted. If the numbers are NULL, the policy has no statistics of its own; the row (shared) has the sums over all such policies';

@@ -232,7 +232,7 @@ CREATE VIEW redis_migrate.lockout_stats WITH (security_barrier) AS
     FROM redis_migrate.lockout_policy AS p FULL JOIN redis_migrate.lockout_counts() AS c USING (policy_id)
     WHERE p.policy IS NOT NULL OR c.policy_id IS NULL;
 COMMENT ON VIEW redis_migrate.lockout_stats IS
-    'Statistics of each lockout policy: answers of login_check; results; uncounted: failures that were not counted because memory was full; locks: locks that began; entries: counters in memory; evicted: counters that were evicted; locks_evicted: those of them that locked; shared_counters: counters of whole networks that began because memory was full of locks; dropped: attempts that the full queue dropped. If they are NULL, the policy has no statistics of its own; the row (shared) has the sums over all such policies';
+    'Statistics of each lockout policy: answers of login_check; results; uncounted: failures that were not counted because memory was full; locks: locks that began; entries: counters in memory; evicted: counters that were evicted; locks_evicted: those of them that locked; shared_counters: counters of whole networks that began because memory was full of locks; dropped: attempts that the full queue dropped. If the numbers are NULL, the policy has no statistics of its own; the row (shared) has the sums over all such policies';
 
 -- The interface of YOUTILITY3: the same names, arguments and results.
 

@@ -1500,7 +1500,7 @@ CREATE TABLE redis_migrate.reverse_query (
 );
 
 COMMENT ON TABLE redis_migrate.reverse_query IS
-    'Queries that make values of keys from the rows of mappings, if the owner of the mapping has set one';
+    'For each mapping whose owner has set one: the query that makes the values of keys from its rows';
 
 CREATE TABLE redis_migrate.reverse_feed (
     migration    text PRIMARY KEY REFERENCES redis_migrate.migration ON DELETE CASCADE,
@@ -1547,7 +1547,7 @@ CREATE TABLE redis_migrate.reverse_mapping (
 );
 
 COMMENT ON TABLE redis_migrate.reverse_mapping IS
-    'Mappings whose targets have triggers that note changes. partitions: the target''s partitions, with their files, and the triggers. unscanned: for a pass over all rows, the slots in which keys without rows are still to be looked for, once the rows are written. oldest: all changes before it have been sent. expires_column: the target''s column by which its row, if a key has only one, expires. unfit: changes of rows whose names make no key of the pattern, or whose keys the ledger should name but does not know; nameless_at: when a row of the latter kind was last met';
+    'Mappings whose targets have triggers that note changes. partitions: the target''s partitions, with their files, and the triggers. unscanned: for a pass over all rows, the slots in which keys without rows are still to be looked for, once the rows are written. oldest: all changes before it have been sent. expires_column: the column by which a row expires, if each key has one row. unfit: changes of rows whose names make no key of the pattern, or whose keys the ledger should name but does not know; nameless_after: the number of the last change of a family when a row of the latter kind was last met';
 
 CREATE TABLE redis_migrate.outbox (
     outbox_id  bigint GENERATED ALWAYS AS IDENTITY,
@@ -2074,7 +2074,8 @@ BEGIN
     IF kind IS NULL OR kind NOT IN ('journal', 'audits', 'rejects', 'archive') THEN
         RAISE EXCEPTION 'kind must be journal, audits, rejects or archive' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    IF keep < '0' OR keep > '100 years' THEN
+    -- Months of 30 days, as in all comparisons of intervals, would make 100 years shorter.
+    IF extract(epoch FROM keep) NOT BETWEEN 0 AND extract(epoch FROM '100 years'::interval) THEN
         RAISE EXCEPTION 'keep must be between 0 and 100 years' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'NULL keeps them until somebody drops them.';
     END IF;
@@ -2218,7 +2219,7 @@ CREATE OR REPLACE VIEW redis_migrate.rate_limit_stats WITH (security_barrier = t
     WHERE p.policy IS NOT NULL OR c.policy_id IS NULL OR c.policy_id OPERATOR(pg_catalog.=) -1;
 
 COMMENT ON VIEW redis_migrate.rate_limit_stats IS
-    'Statistics of each rate limit policy: calls = allowed + limited + shadow + blocked. entries: keys that are in shared memory now; memory: their bytes; evictions: live keys that were evicted. If they are NULL, the policy has no statistics of its own; the row (shared) has the sums over all such policies';
+    'Statistics of each rate limit policy: calls = allowed + limited + shadow + blocked. entries: keys that are in shared memory now; memory: their bytes; evictions: live keys that were evicted. If the numbers are NULL, the policy has no statistics of its own; the row (shared) has the sums over all such policies';
 
 COMMENT ON FUNCTION redis_migrate.import_rate_limit(text, text, bigint, timestamptz, bigint, bigint, text) IS
     'Starts a key with what another limiter counted, and returns what remains. Window algorithms need used and reset_at; sliding_window also takes previous, the count of the window before. gcra needs tat, the theoretical arrival time in nanoseconds since 1970. no_ttl says what to do with a counter without reset_at: reject, forever, full_window. See docs/importing-limits.md';
@@ -2336,7 +2337,7 @@ CREATE VIEW redis_migrate.lockout_stats WITH (security_barrier) AS
     WHERE p.policy IS NOT NULL OR c.policy_id IS NULL;
 
 COMMENT ON VIEW redis_migrate.lockout_stats IS
-    'Statistics of each lockout policy: answers of login_check; results; uncounted: failures that were not counted because memory was full; locks: locks that began; entries: counters in memory; evicted: counters that were evicted; locks_evicted: those of them that locked; shared_counters: counters of whole networks that began because memory was full of locks; dropped: attempts that the full queue dropped. If they are NULL, the policy has no statistics of its own; the row (shared) has the sums over all such policies';
+    'Statistics of each lockout policy: answers of login_check; results; uncounted: failures that were not counted because memory was full; locks: locks that began; entries: counters in memory; evicted: counters that were evicted; locks_evicted: those of them that locked; shared_counters: counters of whole networks that began because memory was full of locks; dropped: attempts that the full queue dropped. If the numbers are NULL, the policy has no statistics of its own; the row (shared) has the sums over all such policies';
 
 COMMENT ON FUNCTION redis_migrate.check_rate_limit(inet, varchar, interval, integer) IS
     'Whether a user name has failed too often (p_max_attempts), or an address (three times as many), by the lockout policy auth_rate_limit';

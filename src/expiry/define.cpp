@@ -129,7 +129,7 @@ void Check(int64 job_id, bool trust) {
     throw Failure(ERRCODE_INVALID_PARAMETER_VALUE, message, detail);
   };
   if (!policy.unit.empty()) pg::CheckKeyword(policy.unit, "unit", {"seconds", "milliseconds"});
-  if (policy.batch_ms < 1 || policy.batch_ms > 60000) refuse("batch_time must be between 1 ms and 1 min");
+  pg::CheckDuration("batch_time", policy.batch_ms * INT64CONST(1000), pg::kMillisecond, pg::kMinute);
   // Field by field: days and hours of different signs could still make a cutoff that lies ahead.
   for (const auto &[name, interval] : {std::pair{"lifetime", policy.lifetime}, {"grace", policy.grace}}) {
     if (interval.month < 0 || interval.day < 0 || interval.time < 0)
@@ -138,10 +138,9 @@ void Check(int64 job_id, bool trust) {
   }
   if (policy.max_rate < 0) refuse("max_rate must not be negative", "0 means no limit.");
   if (policy.max_xmin_age < 0) refuse("max_xmin_age must not be negative", "0 means no limit.");
-  if (policy.max_replication_lag_s < 0)
-    refuse("max_replication_lag must not be negative", "0 means no limit.");
-  if (policy.max_replication_lag_s > pg::SecondsOfUs(pg::kHundredYears.us))
-    refuse("max_replication_lag must not be longer than 100 years", "0 means no limit.");
+  if (!(policy.max_replication_lag_s >= 0 &&
+        policy.max_replication_lag_s <= pg::SecondsOfUs(pg::kHundredYears.us)))
+    refuse("max_replication_lag must be between 0 and 100 years", "0 means no limit.");
   if (!policy.notify_column.empty() && policy.notify_channel.empty())
     refuse("notify_column needs notify_channel");
   if (policy.notify_channel.size() >= NAMEDATALEN) refuse("notify_channel is too long");

@@ -130,14 +130,14 @@ PRM_FUNCTION(log_rate_limit_attempt) {
 // of policies whose owner's rights the caller has, in the caller's transaction; returns how many. Errors:
 // 22004, 22023.
 PRM_FUNCTION(cleanup_old_rate_limit_attempts) {
-  pg::DurationArgument(fcinfo, 0, "p_keep_duration", pg::kNoTime);
+  int64 const keep_us = pg::DurationArgument(fcinfo, 0, "p_keep_duration", pg::kNoTime);
   Oid const user = GetUserId();
   pg::Spi spi;
   pg::AsExtensionOwner as_owner;
   auto rows = Spi::Execute(
       R"sql(DELETE FROM redis_migrate.login_attempt
-            WHERE attempted_at < clock_timestamp() - $1
+            WHERE attempted_at < clock_timestamp() - $1 * interval '1 microsecond'
                 AND pg_has_role($2, redis_migrate.owner_oid(owner), 'USAGE'))sql",
-      {SqlParam{INTERVALOID, PG_GETARG_DATUM(0), false}, SqlParam::OidOf(user)});
+      {SqlParam::Int8(keep_us), SqlParam::OidOf(user)});
   PG_RETURN_INT32(static_cast<int32>(std::min<uint64>(rows.processed(), INT32_MAX)));
 }

@@ -407,7 +407,7 @@ PRM_FUNCTION(check_reverse) {
   pg::RequireNonAtomic(fcinfo, "redis_migrate.check_reverse commits before it asks Redis");
   std::string const name = pg::TextArgument(fcinfo, 0, "migration");
   std::optional<std::string> const pattern = pg::OptionalTextArgument(fcinfo, 1);
-  int const keys = pg::IntegerArgument(fcinfo, 2, "keys", 1, 1000000);
+  int const keys = pg::IntegerArgument(fcinfo, 2, "keys", 1, INT32_MAX);
   int64 checked = 0, differing = 0;
   {
     pg::Spi spi(true);
