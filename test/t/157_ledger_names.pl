@@ -114,6 +114,15 @@ is(sql(q{SELECT string_agg(mapping || ' ' || ledger, ', ' ORDER BY mapping) FROM
 is(sql(q{CALL redis_migrate.check_reverse('shop', keys => 1000)}), '45|0', 'the round trip');
 
 # Look-ups go by the indexes of the ledger, however small it is.
+# What live sync has read to load the keys it tells with its first commit a second later.
+sessions_over($node);
+my $told = '';
+wait_until('live sync to tell what it has read', sub {
+    my $before = $told;
+    usleep(1_100_000);
+    $redis->cli_lines("SET tick 1\nDEL tick\n");
+    sql(q{CALL redis_migrate.wait_for('shop', '50 s')});
+    return ($told = sql(q{SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'ledger'})) eq $before; });
 sql(q{CREATE TABLE scans AS SELECT relname, seq_scan, idx_scan FROM pg_stat_user_tables WHERE relname = 'ledger'});
 
 # The cutover says what has no way back.

@@ -151,9 +151,9 @@ sub environment
 sub set
 {
     my ($self, $offset) = @_;
-    open my $file, '>', $self->{file} or die "$self->{file}: $!";
-    print $file "$offset\n";
-    close $file;
+    # Servers read the file whenever they ask for the time: it is never empty.
+    PostgreSQL::Test::Utils::append_to_file("$self->{file}.new", "$offset\n");
+    rename "$self->{file}.new", $self->{file} or die "$self->{file}: $!";
     return;
 }
 
