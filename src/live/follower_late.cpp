@@ -47,6 +47,11 @@ void Follower::TakeOwn(const KeyId &id, const stream::StreamChange &change, Batc
 // by nobody, and one that had gone has lost nothing.
 void Follower::NoteOverwritten(const KeyId &id, KeyChange change, Batch &batch) const {
   if (change.kind == ChangeKind::kDelete || (cluster_ && change.moved_until_ms > 0)) return;
+  // It says nothing of the value that was written before it.
+  if (auto const found = batch.overwritten.find(id);
+      found != batch.overwritten.end() &&
+      change.only_expiry && !found->second.only_expiry)
+    return;
   source::Entry &entry = change.entry;
   if (change.kind == ChangeKind::kChanged || change.elements) {  // nobody knows its value any more
     entry.state = EntryState::kChanging;

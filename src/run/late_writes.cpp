@@ -57,14 +57,17 @@ void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &
     has_deletions = has_deletions || !has_value;
     bool const is_deleted = write.is_gone || entry.state == EntryState::kVanished;
     std::string const payload = has_value ? pg::ValueOrThrow(source::DumpOf(entry)) : std::string();
+    // It says nothing of the value, of which an earlier one may tell.
+    bool const is_less = !has_value && !is_deleted && write.only_expiry;
     // Who settles deletions goes by their numbers: one that was another late write before has a new one.
     Spi::ExecuteKept(
         std::string(R"sql(INSERT INTO redis_migrate.late_write AS l
                   (migration, pattern, db, key_bytes, kind, payload, expires_at)
               VALUES ($1, $2, $3, $4, $5, $6, $7)
               ON CONFLICT (migration, db, redis_migrate.index_key(key_bytes)) WHERE settled_at IS NULL
-              DO UPDATE SET kind = excluded.kind, payload = excluded.payload, expires_at = excluded.expires_at,
-                  changes = l.changes + 1, last_at = clock_timestamp())sql") +
+              DO UPDATE SET changes = l.changes + 1, last_at = clock_timestamp(), )sql") +
+            (is_less ? "expires_at = coalesce(excluded.expires_at, l.expires_at)"
+                     : "kind = excluded.kind, payload = excluded.payload, expires_at = excluded.expires_at") +
             (is_deleted ? ", late_write_id = DEFAULT" : "") +
             // Perhaps nobody but the feed has deleted it, and its value is nowhere else.
             (is_deleted && write.may_be_own
@@ -91,8 +94,9 @@ void KeepLostWrites(const Migration &migration, const Routing &routing, BatchSto
   if (writes.empty()) return;
   std::set<std::string> const owned = LockOwnedFamilies(migration.name);
   auto const is_none = [&](const LateWrite &write) {
-    return owned.count(write.pattern) == 0 || (write.only_expiry && write.entry->state != EntryState::kRead &&
-                                               FamilyState(migration.name, write.pattern) == "both");
+    if (owned.count(write.pattern) == 0) return true;
+    bool const only_expiry = write.only_expiry && write.entry->state != EntryState::kRead;
+    return only_expiry && FamilyState(migration.name, write.pattern) == "both";
   };
   writes.erase(std::remove_if(writes.begin(), writes.end(), is_none), writes.end());
   SettleHarmless(migration, routing, store, writes);

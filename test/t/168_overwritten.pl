@@ -58,6 +58,14 @@ is(late(), 'a:1 written late1, a:2 written late1, a:8 written late8, e:1 written
 is(rows(q{SELECT string_agg(value, ' ' ORDER BY id) FROM strings} ) . rows(q{SELECT value FROM others WHERE id = '1'}), 'mine mine mine v v minew', 'the rows stay, and those of Redis follow');
 settle();
 
+# Nothing but the expiry of what the feed had written, then: at once with the value before, and later.
+sub written_over { my ($value) = @_; rows("UPDATE strings SET value = '$value' WHERE id = '5'"); return wait_until('the reverse feed', sub { cli('GET a:5') eq $value }); }
+is(at_once(sub { cli('SET a:5 late5'); written_over('mine1'); cli('EXPIRE a:5 5000'); written_over('mine2') }), '', 'live sync');
+is(late(), 'a:5 written late5', 'a value that was written over stays known when an expiry is written over, too');
+is(at_once(sub { cli('EXPIRE a:5 5000'); written_over('mine3') }), '', 'live sync');
+is(late(), 'a:5 written late5', 'and when another one is');
+settle();
+
 # The key is gone when live sync reads it.
 is(at_once(sub {
     $redis->cli_lines("HSET h:9 f late\nSET a:9 late9\n");
