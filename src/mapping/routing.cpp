@@ -169,13 +169,12 @@ Route Routing::Find(int db, Bytes key, Match &match) const {
 }
 
 bool Routing::IsSelected(const Route &route) const {
-  if (filtered_) return route.kind == Route::kMapped || route.kind == Route::kMisfit;
+  if (filtered_) return route.IsOfFamily();
   return route.kind != Route::kNotSelected;
 }
 
 int Routing::LevelOf(const Route &route) const {
-  bool const mapped = route.kind == Route::kMapped || route.kind == Route::kMisfit;
-  return mapped ? owners_[*route.pattern].level : levels_ - 1;
+  return route.IsOfFamily() ? owners_[*route.pattern].level : levels_ - 1;
 }
 
 }  // namespace prm

@@ -16,6 +16,9 @@ struct Route {
   std::optional<size_t> pattern;  // the number of the owner
   size_t misfit = 0;              // kMisfit: the number of the capture
 
+  // Whether the key is one of the family of that pattern.
+  bool IsOfFamily() const { return kind == kMapped || kind == kMisfit; }
+
   // As entries carry it from the filter that found it. Not 0.
   uint64_t ToNumber() const;
   // Errors: XX000 for 0, which a key has that was not routed.

@@ -94,7 +94,11 @@ void KeepLostWrites(const Migration &migration, const Routing &routing, BatchSto
   if (writes.empty()) return;
   std::set<std::string> const owned = LockOwnedFamilies(migration.name);
   auto const is_none = [&](const LateWrite &write) {
-    if (owned.count(write.pattern) == 0) return true;
+    Route const route = Route::FromNumber(write.entry->route);
+    // Deletions of misfits are not noted otherwise, either.
+    if (owned.count(write.pattern) == 0 || !route.IsOfFamily() ||
+        (write.is_gone && route.kind == Route::kMisfit))
+      return true;
     bool const only_expiry = write.only_expiry && write.entry->state != EntryState::kRead;
     return only_expiry && FamilyState(migration.name, write.pattern) == "both";
   };

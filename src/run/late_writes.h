@@ -14,7 +14,8 @@ void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &
 
 // Likewise of writes that neither Redis nor any row shows any more, and whose families may be Redis'. Those
 // of a value that nobody knows have another state than kRead. In state both, such are left out that only
-// change when a key expires. Takes from `writes` what is not kept. Needs
+// change when a key expires. Keys that are of no family are left out,
+// too, which a pattern of a mapping of other databases may fit. Takes from `writes` what is not kept. Needs
 // SPI; with the rights of the owner of the migration. Errors: those of SettleHarmless.
 void KeepLostWrites(const Migration &migration, const Routing &routing, BatchStore &store,
                     std::vector<LateWrite> &writes);

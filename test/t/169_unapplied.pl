@@ -34,7 +34,7 @@ sub forgets
 rows(q{
     CREATE TABLE strings (id text PRIMARY KEY, value text, expires_at timestamptz);
     CREATE TABLE hashes (id text PRIMARY KEY, fields jsonb);
-    SELECT redis_migrate.create_migration('live', 'live', source => 'replication', databases => '{0}');
+    SELECT redis_migrate.create_migration('live', 'live', source => 'replication', databases => '{0,1}');
     SELECT redis_migrate.add_mapping('live', 'strings', 'a:{id}', 'strings', 'SELECT id, value, expires_at FROM redis_batch', '{id}', databases => '{0}', types => '{string}');
     SELECT redis_migrate.add_mapping('live', 'hashes', 'h:{id}', 'hashes', 'SELECT id, json AS fields FROM redis_batch', '{id}', databases => '{0}', types => '{hash}')});
 $redis->cli_lines(join '', map { "SET a:$_ v\nHSET h:$_ f v\n" } 1 .. 20);
@@ -43,7 +43,7 @@ is(wait_for($node), '', 'live sync');
 rows(q{SELECT redis_migrate.start_reverse('live')});
 rows(q{SET client_min_messages = error; CALL redis_migrate.verify('live'); CALL redis_migrate.cutover('live', 'confirmed', max_pause => '30 s')});
 
-my $commands = "HSET h:2 f late\nSET a:1 late1\nHSET h:1 f late\nSET a:2 late\nAPPEND a:2 2\nSET a:3 late3 EX 7500\nSET a:4 late4\nEXPIRE a:4 7500\nDEL a:5\nSET a:21 late21\n";
+my $commands = "HSET h:2 f late\nSET a:1 late1\nHSET h:1 f late\nSET a:2 late\nAPPEND a:2 2\nSET a:3 late3 EX 7500\nSET a:4 late4\nEXPIRE a:4 7500\nDEL a:5\nSET a:21 late21\nSELECT 1\nSET a:1 other\nSELECT 0\n";
 my $wanted = 'a:1 written late1, a:2 written late2, a:21 written late21, a:3 written late3 02, a:4 written late4 02, a:5 deleted, h:1 written, h:2 written';
 forgets(1, $commands, sub { $redis->cli('FLUSHALL') }, 'flushed');
 is(late(), $wanted, 'what was written before is late');
