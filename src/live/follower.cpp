@@ -80,6 +80,7 @@ void Follower::ReadRecord() {
   // Changes of such a key since it began to wait are not stored.
   for (auto &[id, key] : waiting_)
     if (key.bytes > 0) key.newest_offset = position_.point.offset;
+  for (auto &[id, key] : ahead_) key.may_be_lost = true;
   if (cluster_)
     for (auto &[id, key] : waiting_) key.moved_until_ms = pg::MonotonicMs() + kMovedMs;
   rejected_ = run_.record().ReadRejectedKeys();
@@ -454,13 +455,15 @@ void Follower::TakeBackfill(Batch &batch) {
     std::vector<KeyId> found;
     uint64 const offset = changes_->position().offset;
     batch.ends_backfill = backfill_->FindMore(offset, found);
-    for (KeyId &id : found) {
+    for (const KeyId &id : found) {
       if (waiting_.count(id) > 0) continue;  // it is read again in any case
       auto const known = batch.keys.find(id);
       if (known != batch.keys.end() && (!known->second.elements || known->second.is_whole)) continue;
       // Its rows show a later state, but not those of all mappings.
       if (ahead_.erase(id) > 0) unsaved_.insert(id);
-      TakeChangedKey(id.first, std::move(id.second), offset, batch);
+      TakeChangedKey(id.first, id.second, offset, batch);
+      if (auto const taken = batch.keys.find(id); taken != batch.keys.end())
+        taken->second.is_filling = known == batch.keys.end();
     }
   }
 }

@@ -59,6 +59,8 @@ class Follower : public Interrupts {
     int absences = 0;          // it has been read so often, and was not there
     bool is_due = false;       // it has waited
     bool only_expiry = false;  // nothing but when the key expires has changed
+    bool is_filling = false;   // nothing has changed, as far as is known: its mappings have
+    bool is_older = false;     // as that of LateWrite
     int64 moved_until_ms = 0;  // as KeyAhead's
     uint64 barrier = 0;        // likewise
     // kSet: the changes of the key's elements, from which the entry is filled in the end. is_whole: the key

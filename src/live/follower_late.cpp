@@ -39,6 +39,15 @@ void Follower::TakeOwn(const KeyId &id, const stream::StreamChange &change, Batc
     waiting_.erase(waiting);
     unsaved_.insert(id);
   }
+  // It was read when this had replaced what somebody else had written.
+  if (auto const ahead = ahead_.find(id);
+      ahead != ahead_.end() && ahead->second.may_be_lost && change.offset <= ahead->second.read_offset) {
+    ahead->second.may_be_lost = false;
+    KeyChange lost = {ChangeKind::kChanged, change.entry, change.offset};
+    lost.entry.route = filter_.Classify(id.first, id.second).route;
+    lost.is_older = true;
+    NoteOverwritten(id, std::move(lost), batch);
+  }
   if (cluster_) NoteOwn(id, is_gone);
   known_.Forget(id.first, id.second);
 }
@@ -47,10 +56,10 @@ void Follower::TakeOwn(const KeyId &id, const stream::StreamChange &change, Batc
 // by nobody, and one that had gone has lost nothing.
 void Follower::NoteOverwritten(const KeyId &id, KeyChange change, Batch &batch) const {
   if (change.kind == ChangeKind::kDelete || (cluster_ && change.moved_until_ms > 0)) return;
-  // It says nothing of the value that was written before it.
+  // These say nothing of the value that was written before them.
   if (auto const found = batch.overwritten.find(id);
       found != batch.overwritten.end() &&
-      change.only_expiry && !found->second.only_expiry)
+      (change.is_older || (change.only_expiry && !found->second.only_expiry)))
     return;
   source::Entry &entry = change.entry;
   if (change.kind == ChangeKind::kChanged || change.elements) {  // nobody knows its value any more
@@ -118,8 +127,8 @@ bool Follower::KeepOverwritten(const Batch &batch) {
   std::vector<LateWrite> writes;
   for (const auto &[id, change] : batch.overwritten)
     if (auto const pattern = Route::FromNumber(change.entry.route).pattern)
-      writes.push_back(
-          {&change.entry, run_.routing().patterns()[*pattern].text(), false, change.only_expiry});
+      writes.push_back({&change.entry, run_.routing().patterns()[*pattern].text(), false, change.only_expiry,
+                        false, change.is_older});
   KeepLostWrites(run_.migration(), run_.routing(), store_, writes);
   return !writes.empty();
 }

@@ -209,7 +209,8 @@ void Follower::TakeRead(source::NamedKey &key, KeyChange &change) {
     change.entry = std::move(key.entry);
     change.kind = ChangeKind::kSet;
     if (!is_ahead) return;
-    ahead_[id] = {KeyAhead::kStored, read_offset, 0, 0};
+    KeyAhead &ahead = ahead_[id] = {KeyAhead::kStored, read_offset, 0, 0};
+    ahead.may_be_lost = !change.only_expiry && !change.is_filling && change.moved_until_ms == 0;
     unsaved_.insert(std::move(id));
   }
 }

@@ -25,6 +25,9 @@ struct KeyAhead {
   // It may have come with its slot, from another node: it is no late write before this time, monotonic. 0: it
   // has not. Is not recorded.
   int64 moved_until_ms = 0;
+  // kStored: something before read_offset has changed more than when it expires, and whoever has written to
+  // the key before read_offset, too, has replaced that. Is not recorded.
+  bool may_be_lost = false;
 };
 
 // Thrown when the stream cannot be followed any further: another run has to begin with a new snapshot.

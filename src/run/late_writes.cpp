@@ -58,7 +58,7 @@ void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &
     bool const is_deleted = write.is_gone || entry.state == EntryState::kVanished;
     std::string const payload = has_value ? pg::ValueOrThrow(source::DumpOf(entry)) : std::string();
     // It says nothing of the value, of which an earlier one may tell.
-    bool const is_less = !has_value && !is_deleted && write.only_expiry;
+    bool const is_less = !has_value && !is_deleted && (write.only_expiry || write.is_older);
     // Who settles deletions goes by their numbers: one that was another late write before has a new one.
     Spi::ExecuteKept(
         std::string(R"sql(INSERT INTO redis_migrate.late_write AS l
@@ -100,7 +100,9 @@ void KeepLostWrites(const Migration &migration, const Routing &routing, BatchSto
         (write.is_gone && route.kind == Route::kMisfit))
       return true;
     bool const only_expiry = write.only_expiry && write.entry->state != EntryState::kRead;
-    return only_expiry && FamilyState(migration.name, write.pattern) == "both";
+    if (!only_expiry && !write.is_older) return false;
+    // In other states the key was a late write when it was read.
+    return (FamilyState(migration.name, write.pattern) == "both") != write.is_older;
   };
   writes.erase(std::remove_if(writes.begin(), writes.end(), is_none), writes.end());
   SettleHarmless(migration, routing, store, writes);

@@ -8,13 +8,14 @@
 namespace prm {
 
 // Keeps the newest state of each key as a row of redis_migrate.late_write. The value that an earlier write
-// has left there stays if this one has only changed when the key expires. Of deletions it tells the reverse feed, which settles those of rows that are gone, too. Needs SPI;
+// has left there stays if this one is of an unknown value and older, or has only changed when the key
+// expires. Of deletions it tells the reverse feed, which settles those of rows that are gone, too. Needs SPI;
 // with the rights of the extension's owner.
 void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &writes);
 
 // Likewise of writes that neither Redis nor any row shows any more, and whose families may be Redis'. Those
 // of a value that nobody knows have another state than kRead. In state both, such are left out that only
-// change when a key expires. Keys that are of no family are left out,
+// change when a key expires; in other states, such that are older. Keys that are of no family are left out,
 // too, which a pattern of a mapping of other databases may fit. Takes from `writes` what is not kept. Needs
 // SPI; with the rights of the owner of the migration. Errors: those of SettleHarmless.
 void KeepLostWrites(const Migration &migration, const Routing &routing, BatchStore &store,

@@ -27,6 +27,7 @@ struct LateWrite {
   bool is_gone;              // the key is
   bool only_expiry = false;  // nothing but when it expires has changed
   bool may_be_own = false;   // it may be what the reverse feed has written or deleted
+  bool is_older = false;     // it may be older than what a late write of the key shows already
 };
 
 struct BatchOptions {

@@ -91,5 +91,15 @@ is(rows(q{SELECT expires_at > now() + '4900 s' FROM strings WHERE id = '4'}) . l
 wait_until('the reverse feed', sub { cli('TTL a:4') > 4900 });
 is(cli('GET a:4'), 'mine', 'which comes back to Redis');
 
+# Live sync has read keys when the feed had written over them.
+rows(q{SELECT redis_migrate.stop('live'); SELECT redis_migrate.set_family_state('live', 'h:{id}', 'both');
+    INSERT INTO redis_migrate.late_write (migration, pattern, db, key_bytes, kind, payload) VALUES ('live', 'h:{id}', 0, 'h:3', 'written', 'late3');
+    INSERT INTO redis_migrate.live_key (run_id, link, db, key_bytes, slot, read_offset, is_absent, is_unread)
+    SELECT run_id, link, 0, key, 0, applied_offset + 1000000, false, false FROM (SELECT * FROM redis_migrate.live_position ORDER BY run_id DESC LIMIT 1) AS p, unnest(ARRAY['h:2', 'h:3', 'e:2']::bytea[]) AS key;
+    SELECT redis_migrate.start('live', live => true);
+    UPDATE hashes SET fields = '{"f": "mine"}' WHERE id IN ('2', '3', '4'); UPDATE fields SET value = 'mine' WHERE id = '2'});
+wait_until('late writes', sub { rows(q{SELECT sum(changes) FROM redis_migrate.late_write WHERE settled_at IS NULL}) eq '3' });
+is(late(), 'h:2 written, h:3 written late3', 'what it had written over is late in state both, and what is known already stays');
+
 $node->stop;
 done_testing();
