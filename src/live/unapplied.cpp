@@ -39,9 +39,14 @@ class Unapplied : public Interrupts {
     if (!position) return;
     // They have changed, and may have gone without a command for each. Keys of a cluster wait because their
     // slots are being moved.
-    for (const auto &[id, key] : unread)
-      if (key.kind != KeyAhead::kStored && record_.link() == 0) Take(id.first, id.second);
+    for (const auto &[id, key] : unread) {
+      if (key.kind == KeyAhead::kStored)
+        stored_[id] = key.read_offset;
+      else if (record_.link() == 0)
+        Take(id.first, id.second);
+    }
     SpoolFiles spool(record_.run_id(), record_.link());
+    further_ = record_.ReadEarlierShares();
     auto const reader = pg::ValueOrThrow(stream::StreamSpoolReader::Open(spool, position->point));
     if (reader != nullptr) Read(*reader, *position);
     Store();
@@ -52,8 +57,9 @@ class Unapplied : public Interrupts {
  private:
   struct Write {
     source::Entry entry;
-    bool is_gone;
-    bool only_expiry;
+    bool is_gone = false;
+    bool only_expiry = false;
+    bool is_older = false;  // as that of LateWrite
   };
 
   void Read(stream::StreamSpoolReader &reader, const LivePosition &from) {
@@ -79,12 +85,33 @@ class Unapplied : public Interrupts {
   void Take(StreamChange &change) {
     source::Entry &entry = change.entry;
     bool const is_gone = change.kind == ChangeKind::kDelete;
-    if (change.kind == ChangeKind::kFlush || change.kind == ChangeKind::kSwap) known_.Clear();
-    if (!is_gone && change.kind != ChangeKind::kSet && change.kind != ChangeKind::kChanged) return;
-    if (change.is_own) return known_.Forget(entry.db, entry.key);
-    // Keys of a slot that moves come and go without having been written to.
-    if (record_.link() != 0 && (change.is_restored || is_gone)) return;
+    // Those of other kinds may change any key.
+    if (!is_gone && change.kind != ChangeKind::kSet && change.kind != ChangeKind::kChanged)
+      return known_.Clear();
+    if (IsApplied(change)) return;
+    if (change.is_own) return TakeOwn(change);
+    if (IsStored(change)) return;
     bool const only_expiry = change.edit == stream::Edit::kExpireAt || change.edit == stream::Edit::kPersist;
+  bool IsApplied(const StreamChange &change) const {
+    return std::any_of(further_.begin(), further_.end(), [&](const AppliedShare &share) {
+      return change.offset <= share.point.offset && share.share.Has(change.entry.key);
+    });
+  }
+
+  // Whether the rows, or a late write, show it already, because the key was read later.
+  bool IsStored(const StreamChange &change) const {
+    auto const stored = stored_.find({change.entry.db, change.entry.key});
+    return stored != stored_.end() && change.offset <= stored->second;
+  }
+
+  // A key that was read after this does not show what it has replaced.
+  void TakeOwn(const StreamChange &change) {
+    const source::Entry &entry = change.entry;
+    known_.Forget(entry.db, entry.key);
+    if (IsStored(change) && writes_.count({entry.db, entry.key}) == 0)
+      Take(entry.db, entry.key).is_older = true;
+  }
+
     bool is_known = change.kind == ChangeKind::kSet;
     if (is_known)
       known_.Note(entry);
@@ -102,6 +129,8 @@ class Unapplied : public Interrupts {
     uint64 const route = write.entry.route;
     write.entry = std::move(entry);
     write.entry.route = route;
+    // Keys of a slot that moves come and go without having been written to.
+    if (record_.link() != 0 && (change.is_restored || is_gone)) return;
     bytes_ += write.entry.payload.size();
   }
 
@@ -113,7 +142,7 @@ class Unapplied : public Interrupts {
     entry.state = EntryState::kChanging;
     entry.route = filter_.Classify(db, key).route;
     bytes_ += key.size();
-    return writes_[{db, key}] = {std::move(entry), false, false};
+    return writes_[{db, key}] = {std::move(entry)};
   }
 
   void Store() {
@@ -121,8 +150,8 @@ class Unapplied : public Interrupts {
     for (const auto &[id, write] : writes_)
       if (auto const pattern = Route::FromNumber(write.entry.route).pattern;
           pattern && Takes(migration_.databases, id.first))
-        late.push_back(
-            {&write.entry, routing_.patterns()[*pattern].text(), write.is_gone, write.only_expiry});
+        late.push_back({&write.entry, routing_.patterns()[*pattern].text(), write.is_gone, write.only_expiry,
+                        false, write.is_older});
     KeepLostWrites(migration_, routing_, store_, late);
     Spi::Commit();
     writes_.clear();
@@ -135,7 +164,9 @@ class Unapplied : public Interrupts {
   PassFilter filter_;
   BatchStore store_;
   stream::KnownValues known_{kKnownBytes};
-  std::map<KeyId, Write> writes_;  // the newest of each key
+  std::map<KeyId, uint64> stored_;     // keys that are applied up to an offset beyond the position
+  std::vector<AppliedShare> further_;  // likewise all keys of a share
+  std::map<KeyId, Write> writes_;      // the newest of each key
   uint64 bytes_ = 0;
 };
 
