@@ -123,6 +123,29 @@ bool LoadSnapshot(Run &run, Links &links) {
   FollowLinks(followed, links);
 }
 
+// Ends a run after which another one loads all keys.
+void GiveWay(Run &run, Links &links, const std::string &why) {
+  std::string const &name = run.migration().name;
+  bool const is_scan = run.source() == "scan";
+  pg::Report(WARNING, "migration \"" + name + "\" " +
+                          (is_scan ? "reads all keys again: " : "takes a new snapshot: ") + why);
+  links.Stop();
+  std::string reason = (is_scan ? "all keys have to be read again: " : "a new snapshot is needed: ") + why;
+  std::string unknown;
+  if (!is_scan)
+    for (const LiveRecord &record : links.records)
+      if (std::string const of_link = KeepUnappliedWrites(run.migration(), run.routing(), record);
+          unknown.empty())
+        unknown = of_link;
+  if (!unknown.empty()) {
+    reason += "; late writes that were received before are not known: " + unknown;
+    pg::Report(WARNING, "late writes of migration \"" + name +
+                            "\" that were received before are not known: " + unknown);
+  }
+  run.record().Finish("superseded", std::nullopt, reason);
+  Spi::Commit();
+}
+
 // Returns when a full sync is needed, for which another run begins.
 void FollowOnce(const std::string &name, RunParameters parameters) {
   parameters.is_flushed = LiveRecord::IsFlushed(name);
@@ -130,6 +153,8 @@ void FollowOnce(const std::string &name, RunParameters parameters) {
   Run run(name, parameters);
   RequireFollowable(run.migration());
   Links links;
+  // What comes after it may fail, too.
+  std::optional<FullSyncNeeded> needed;
   try {
     // A feed is one server's; its worker refuses others.
     int64 const id = run.record().id();
@@ -138,26 +163,22 @@ void FollowOnce(const std::string &name, RunParameters parameters) {
     links.watches.front()->set_beside([&] { MakeWay(run); });
     bool const is_loaded_now = LoadSnapshot(run, links);
     FollowAsLeader(run, !is_loaded_now, links);
-  } catch (const FullSyncNeeded &needed) {
-    bool const is_scan = parameters.source == "scan";
-    pg::Report(WARNING, "migration \"" + name + "\" " +
-                            (is_scan ? "reads all keys again: " : "takes a new snapshot: ") + needed.why);
-    links.Stop();
-    if (!is_scan)
-      for (const LiveRecord &record : links.records)
-        KeepUnappliedWrites(run.migration(), run.routing(), record);
-    run.record().Finish(
-        "superseded", std::nullopt,
-        (is_scan ? "all keys have to be read again: " : "a new snapshot is needed: ") + needed.why);
-    Spi::Commit();
-    // A feed that breaks at once must not make the server answer scans without a pause.
-    if (is_scan) pg::Sleep(kScanAgainMs);
+  } catch (const FullSyncNeeded &thrown) {
+    needed = thrown;
   } catch (const ChangeAwaited &) {
     throw;
   } catch (...) {
     run.Fail("failed", pg::CurrentProblem());
     throw;
   }
+  try {
+    GiveWay(run, links, needed.value().why);
+  } catch (...) {
+    run.Fail("failed", pg::CurrentProblem());
+    throw;
+  }
+  // A feed that breaks at once must not make the server answer scans without a pause.
+  if (parameters.source == "scan") pg::Sleep(kScanAgainMs);
 }
 
 }  // namespace

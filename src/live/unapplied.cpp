@@ -4,8 +4,12 @@
 #include "mapping/family_state.h"
 #include "pg/arguments.h"
 #include "pg/background.h"
+#include "pg/memory.h"
+#include "pg/rollback.h"
 #include "pg/settings.h"
 #include "pg/spi.h"
+#include "pg/transaction.h"
+#include "pg/wait.h"
 #include "run/late_writes.h"
 #include "stream/known_values.h"
 #include "stream/stream_changes.h"
@@ -22,6 +26,8 @@ namespace {
 
 constexpr size_t kAtOnce = 2000;
 constexpr size_t kKnownBytes = size_t{8} << 20;
+constexpr int kMostTries = 5;
+constexpr long kTryPauseMs = 100;
 
 class Unapplied : public Interrupts {
  public:
@@ -32,11 +38,13 @@ class Unapplied : public Interrupts {
         filter_(routing, std::nullopt),
         store_(migration, routing) {}
 
-  void Keep() {
+  // Returns why it is not known what was received; empty: it is.
+  std::string Keep() {
     std::optional<LivePosition> const position = record_.ReadLowest();
     std::map<KeyId, KeyAhead> const unread = record_.ReadKeysAhead();
+    further_ = record_.ReadEarlierShares();
     Spi::Commit();
-    if (!position) return;
+    if (!position) return {};
     // They have changed, and may have gone without a command for each. Keys of a cluster wait because their
     // slots are being moved.
     for (const auto &[id, key] : unread) {
@@ -46,10 +54,12 @@ class Unapplied : public Interrupts {
         Take(id.first, id.second);
     }
     SpoolFiles spool(record_.run_id(), record_.link());
-    further_ = record_.ReadEarlierShares();
     auto const reader = pg::ValueOrThrow(stream::StreamSpoolReader::Open(spool, position->point));
     if (reader != nullptr) Read(*reader, *position);
     Store();
+    return reader != nullptr ? std::string()
+                             : "the spool does not have the stream from offset " +
+                                   std::to_string(position->point.offset) + " on";
   }
 
   void CheckInterrupts() override { pg::CheckInterrupts(); }
@@ -81,17 +91,6 @@ class Unapplied : public Interrupts {
     }
   }
 
-  // What the reverse feed writes over it stays a late write.
-  void Take(StreamChange &change) {
-    source::Entry &entry = change.entry;
-    bool const is_gone = change.kind == ChangeKind::kDelete;
-    // Those of other kinds may change any key.
-    if (!is_gone && change.kind != ChangeKind::kSet && change.kind != ChangeKind::kChanged)
-      return known_.Clear();
-    if (IsApplied(change)) return;
-    if (change.is_own) return TakeOwn(change);
-    if (IsStored(change)) return;
-    bool const only_expiry = change.edit == stream::Edit::kExpireAt || change.edit == stream::Edit::kPersist;
   bool IsApplied(const StreamChange &change) const {
     return std::any_of(further_.begin(), further_.end(), [&](const AppliedShare &share) {
       return change.offset <= share.point.offset && share.share.Has(change.entry.key);
@@ -112,6 +111,17 @@ class Unapplied : public Interrupts {
       Take(entry.db, entry.key).is_older = true;
   }
 
+  // What the reverse feed writes over it stays a late write.
+  void Take(StreamChange &change) {
+    source::Entry &entry = change.entry;
+    bool const is_gone = change.kind == ChangeKind::kDelete;
+    // Those of other kinds may change any key.
+    if (!is_gone && change.kind != ChangeKind::kSet && change.kind != ChangeKind::kChanged)
+      return known_.Clear();
+    if (IsApplied(change)) return;
+    if (change.is_own) return TakeOwn(change);
+    if (IsStored(change)) return;
+    bool const only_expiry = change.edit == stream::Edit::kExpireAt || change.edit == stream::Edit::kPersist;
     bool is_known = change.kind == ChangeKind::kSet;
     if (is_known)
       known_.Note(entry);
@@ -119,6 +129,8 @@ class Unapplied : public Interrupts {
       known_.NoteGone(entry.db, entry.key);
     else if (!(is_known = known_.Apply(change.edit, change.amount, entry)))
       known_.Forget(entry.db, entry.key);
+    // Keys of a slot that moves come and go without having been written to.
+    if (record_.link() != 0 && (change.is_restored || is_gone)) return;
     auto const found = writes_.find({entry.db, entry.key});
     bool const is_more = only_expiry && found != writes_.end() && !found->second.only_expiry;
     if (is_more && !is_known) return;
@@ -129,8 +141,6 @@ class Unapplied : public Interrupts {
     uint64 const route = write.entry.route;
     write.entry = std::move(entry);
     write.entry.route = route;
-    // Keys of a slot that moves come and go without having been written to.
-    if (record_.link() != 0 && (change.is_restored || is_gone)) return;
     bytes_ += write.entry.payload.size();
   }
 
@@ -146,6 +156,24 @@ class Unapplied : public Interrupts {
   }
 
   void Store() {
+    pg::Context context("redis_migrate unapplied");
+    pg::SwitchContext in_context(context.get());
+    for (int attempt = 1;;) {
+      try {
+        pg::InSubtransaction([&] { KeepWrites(); });
+        break;
+      } catch (const pg::PgError &error) {
+        store_.Forget();
+        if (!pg::IsTransient(error.sqlstate()) || attempt == kMostTries) throw;
+        pg::Sleep(attempt++ * kTryPauseMs);
+      }
+    }
+    Spi::Commit();
+    writes_.clear();
+    bytes_ = 0;
+  }
+
+  void KeepWrites() {
     std::vector<LateWrite> late;
     for (const auto &[id, write] : writes_)
       if (auto const pattern = Route::FromNumber(write.entry.route).pattern;
@@ -153,9 +181,6 @@ class Unapplied : public Interrupts {
         late.push_back({&write.entry, routing_.patterns()[*pattern].text(), write.is_gone, write.only_expiry,
                         false, write.is_older});
     KeepLostWrites(migration_, routing_, store_, late);
-    Spi::Commit();
-    writes_.clear();
-    bytes_ = 0;
   }
 
   const Migration &migration_;
@@ -172,15 +197,20 @@ class Unapplied : public Interrupts {
 
 }  // namespace
 
-void KeepUnappliedWrites(const Migration &migration, const Routing &routing, const LiveRecord &record) {
-  bool const has_owned = !LockOwnedFamilies(migration.name).empty();
-  Spi::Commit();
-  if (!has_owned) return;
+std::string KeepUnappliedWrites(const Migration &migration, const Routing &routing,
+                                const LiveRecord &record) {
+  std::optional<pg::Problem> problem;
   try {
-    Unapplied(migration, routing, record).Keep();
-  } catch (const pg::Failure &failure) {
-    pg::Report(LOG, std::string("late writes that were received are not known: ") + failure.what());
+    bool const has_owned = !LockOwnedFamilies(migration.name).empty();
+    Spi::Commit();
+    return has_owned ? Unapplied(migration, routing, record).Keep() : std::string();
+  } catch (...) {
+    problem = pg::CurrentProblem();
+    // Somebody ends the process, or the run.
+    if (problem->SqlState().substr(0, 2) == "57") throw;
   }
+  pg::RollBackAfter(*problem);
+  return problem->message;
 }
 
 }  // namespace prm

@@ -72,5 +72,28 @@ is(wait_for($node), '', 'two appliers');
 forgets(2, $commands, sub { $redis->restart('KILL') }, 'without its keys');
 is(late(), $wanted, 'what was written before is late');
 
+rows(q{SELECT redis_migrate.settle_late_writes('live')});
+
+# They cannot be kept.
+rows(q{CREATE SEQUENCE tries;
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$
+        BEGIN
+            IF nextval('tries') < 3 THEN RAISE 'locked' USING ERRCODE = '40P01'; END IF;
+            IF TG_ARGV[0] = 'always' THEN RAISE 'refused'; END IF;
+            RETURN NEW;
+        END $$;
+    CREATE TRIGGER refuse BEFORE INSERT ON redis_migrate.late_write FOR EACH ROW EXECUTE FUNCTION refuse('once')});
+my $message = q{SELECT message FROM redis_migrate.runs WHERE state = 'superseded' ORDER BY run_id DESC LIMIT 1};
+forgets(2, $commands, sub { $redis->cli('FLUSHALL') }, 'after deadlocks');
+is(late(), $wanted, 'they are kept after some tries');
+is(rows($message), 'a new snapshot is needed: FLUSHALL', 'which the run does not tell');
+rows(q{SELECT redis_migrate.settle_late_writes('live');
+    DROP TRIGGER refuse ON redis_migrate.late_write;
+    CREATE TRIGGER refuse BEFORE INSERT ON redis_migrate.late_write FOR EACH ROW EXECUTE FUNCTION refuse('always')});
+forgets(2, $commands, sub { $redis->cli('FLUSHALL') }, 'refused');
+is(late(), '', 'they are not kept');
+is(rows($message), 'a new snapshot is needed: FLUSHALL; late writes that were received before are not known: refused', 'which the run tells');
+rows(q{DROP TRIGGER refuse ON redis_migrate.late_write});
+
 $node->stop;
 done_testing();
