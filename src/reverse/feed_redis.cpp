@@ -121,6 +121,12 @@ void Feed(const std::string &name, bool until_drained) {
         break;
       }
       if (sent > 0) sent_ms = pg::MonotonicMs();
+      if (until_drained && sent == 0 && feed.is_unserved() && feed.problem())
+        throw pg::Failure(feed.problem()->sqlstate, feed.problem()->message,
+                          "No worker of this database runs live sync of migration \"" + name + "\".",
+                          "SELECT * FROM redis_migrate.workers; if live sync is not to go on: SELECT "
+                          "redis_migrate.stop(" +
+                              pg::QuoteLiteral(name) + ").");
       if (until_drained && sent == 0 && !feed.has_more() && !feed.waits()) {
         if (!feed.problem()) return;
         if (std::optional<std::string> const pattern = feed.UnwatchedPattern())

@@ -1,4 +1,5 @@
 // All rows of a mapping, and then all keys of its pattern, are written to Redis.
+#include "mapping/live_run.h"
 #include "pg/background.h"
 #include "pg/identity.h"
 #include "reverse/reverse_feed.h"
@@ -18,12 +19,27 @@ constexpr long kLookAgainMs = 200;
 constexpr int64 kScanAgainMs = 1000;  // slots that are being moved
 constexpr int64 kPatienceWithLiveMs = 5000;
 
+// Unlike for kFollowsRedis, not when it was stopped: the families are PostgreSQL's, and their rows are not to
+// wait for somebody who may never start it again.
 bool IsFollowed(const std::string &migration) {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
              "SELECT EXISTS (SELECT FROM redis_migrate.background_run WHERE migration = $1 AND live AND "
              "wanted)",
              {SqlParam::Text(migration)})[0]
+      .Bool(0);
+}
+
+// Whether a process of this database applies the changes of the migration.
+bool IsServed(const std::string &migration) {
+  pg::AsExtensionOwner as_owner;
+  return Spi::ExecuteKept(
+             R"sql(SELECT EXISTS (
+                       SELECT
+                       FROM redis_migrate.run AS r, pg_stat_get_activity(r.pid) AS a
+                       WHERE r.run_id = )sql" PRM_LIVE_RUN
+             " AND r.pid = a.pid AND a.datid = $2 AND a.backend_start <= r.updated_at)",
+             {SqlParam::Text(migration), SqlParam::OidOf(MyDatabaseId)})[0]
       .Bool(0);
 }
 
@@ -57,7 +73,7 @@ bool ReverseFeed::MayBegin(Pass &pass) {
   if (!have_ended) return false;
   if (is_followed) {
     if (!pass.seen) {
-      pass.asked_ms = pg::MonotonicMs();
+      pass.asked_ms = pass.served_ms = pg::MonotonicMs();
       pass.seen.emplace(migration_, source_, GetUserId());
     }
     bool const is_patient = pg::MonotonicMs() - pass.asked_ms < kPatienceWithLiveMs;
@@ -68,6 +84,9 @@ bool ReverseFeed::MayBegin(Pass &pass) {
             pg::Problem{ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
                         "all rows are to be written, but live sync has not seen yet what Redis has: see "
                         "redis_migrate.live_sync"});
+      if (IsServed(migration_)) pass.served_ms = pg::MonotonicMs();
+      Spi::Commit();
+      is_unserved_ |= pg::MonotonicMs() - pass.served_ms >= kPatienceWithLiveMs;
       return false;
     }
   }

@@ -114,7 +114,7 @@ void ReverseFeed::ReadRejected(Fed &fed) {
 int64 ReverseFeed::SendSome() {
   int64 sent = 0;
   SetProblem(std::nullopt);
-  has_more_ = waits_ = false;
+  has_more_ = waits_ = is_unserved_ = false;
   for (Fed &fed : fed_) {
     if (pg::MonotonicMs() < fed.held_until_ms) {
       SetProblem(fed.problem);

@@ -68,6 +68,9 @@ class ReverseFeed {
   // Whether a pass over all rows could not begin in the last SendSome, because transactions are open that may
   // have changed rows without noting them, or because live sync has not seen yet what Redis has.
   bool waits() const { return waits_; }
+  // Whether it waits for live sync, and no process of this database has applied its changes for seconds: that
+  // may never end. problem() tells it.
+  bool is_unserved() const { return is_unserved_; }
 
   // Looks for what nobody tells: whether partitions or triggers have changed. Commits.
   void Look();
@@ -77,6 +80,7 @@ class ReverseFeed {
   struct Pass {
     pg::LockHolders before;  // it waits for them
     int64 asked_ms = 0;
+    int64 served_ms = 0;                            // when live sync was last seen to be under way
     std::optional<LiveMoment> seen = std::nullopt;  // for which it waits then
     bool may_begin = false;
     RowName last = {};           // the name of the last row, or a position in the ledger; empty: of none
@@ -156,6 +160,7 @@ class ReverseFeed {
   std::optional<std::string> unwatched_pattern_;
   bool has_more_ = false;
   bool waits_ = false;
+  bool is_unserved_ = false;
   int64 batch_ = 0;
   // Late deletions: families of one mapping, and up to which they were looked at, and once more.
   std::vector<std::string> late_patterns_;

@@ -95,5 +95,14 @@ is(late(), '', 'they are not kept');
 is(rows($message), 'a new snapshot is needed: FLUSHALL; late writes that were received before are not known: refused', 'which the run tells');
 rows(q{DROP TRIGGER refuse ON redis_migrate.late_write});
 
+# No worker runs live sync, which is wanted.
+$node->append_conf('postgresql.conf', "pg_redis_migrate.databases = ''");
+$node->restart;
+rows(q{INSERT INTO redis_migrate.outbox_gap (mapping_id, reason) SELECT mapping_id, 'test' FROM redis_migrate.reverse_mapping});
+like(sql_error($node, q{SET statement_timeout = '60 s'; CALL redis_migrate.feed_redis('live', until_drained => true)}),
+    qr/ERROR:  55000: all rows are to be written, but live sync has not seen yet .*\nDETAIL:  No worker .*\nHINT:  .*redis_migrate\.stop\('live'\)/, 'the feed does not wait for it');
+rows(q{SELECT redis_migrate.stop('live')});
+is(sql_error($node, q{SET statement_timeout = '60 s'; CALL redis_migrate.feed_redis('live', until_drained => true)}), '', 'once it is not wanted, all rows are written');
+
 $node->stop;
 done_testing();
