@@ -19,7 +19,7 @@ class InStep {
   // before it has been read. Commits. Errors: as above.
   bool IsReached();
   // Whether, when that was asked, the stream was applied up to that moment: if so, IsReached waits for single
-  // keys alone.
+  // keys alone, and for those of mappings that are being filled.
   bool is_applied() const { return is_applied_; }
 
  private:

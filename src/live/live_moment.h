@@ -18,8 +18,9 @@ class LiveMoment {
 
   // Whether it is reached. Commits. Errors: as above.
   bool IsReached();
-  // Whether, when that was asked, it was only not reached because keys wait to be read again: those of a slot
-  // that is being moved are read when the move has ended.
+  // Whether, when that was asked, it was only not reached because keys wait to be read again, or a mapping is
+  // being filled: keys of a slot that is being moved are read when the move has ended. If the source is scan,
+  // that is not known: false.
   bool IsReachedButForKeys() const;
 
  private:

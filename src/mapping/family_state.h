@@ -9,8 +9,9 @@ namespace prm {
 // Redis then: whatever would be, Redis may have newer values.
 extern const char *const kIsRedisAgain;
 
-// SQL: whether the family of a mapping m is Redis', and live sync follows it. All rows are not written to
-// Redis then: the application may have written newer values there, or keys that have no rows yet.
+// SQL: whether the family of a mapping m is Redis', and live sync follows it, or was stopped and may go on.
+// All rows are not written to Redis then: the application may have written newer values there, or keys that
+// have no rows yet, most of all while live sync is stopped.
 extern const char *const kFollowsRedis;
 
 // The patterns of the families of a migration that belong to PostgreSQL: their rows are the application's.
