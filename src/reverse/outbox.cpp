@@ -249,23 +249,19 @@ void Outbox::Note(const std::set<RowName> &names) const {
                      {SqlParam::Int8(mapping_id_), SqlParam::TextArray(name)});
 }
 
-bool Outbox::IsAtRest() const {
+// Whether what family_state.h says in SQL of a mapping m holds for this one.
+bool Outbox::Holds(const char *condition) const {
   pg::AsExtensionOwner as_owner;
   return Spi::ExecuteKept(
              "SELECT EXISTS (SELECT FROM redis_migrate.mapping AS m WHERE m.mapping_id = $1 AND " +
-                 std::string(kIsRedisAgain) + ")",
+                 std::string(condition) + ")",
              {SqlParam::Int8(mapping_id_)})[0]
       .Bool(0);
 }
 
-bool Outbox::FollowsRedis() const {
-  pg::AsExtensionOwner as_owner;
-  return Spi::ExecuteKept(
-             "SELECT EXISTS (SELECT FROM redis_migrate.mapping AS m WHERE m.mapping_id = $1 AND " +
-                 std::string(kFollowsRedis) + ")",
-             {SqlParam::Int8(mapping_id_)})[0]
-      .Bool(0);
-}
+bool Outbox::IsAtRest() const { return Holds(kIsRedisAgain); }
+
+bool Outbox::FollowsRedis() const { return Holds(kFollowsRedis); }
 
 bool Outbox::ForgetAtRest() const {
   pg::AsExtensionOwner as_owner;

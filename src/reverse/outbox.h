@@ -85,6 +85,7 @@ class Outbox {
   std::string FindUnwatched() const;
 
  private:
+  bool Holds(const char *condition) const;
   int64 mapping_id_;
   int64 from_ = 0;
   int64 last_ = 0;
