@@ -68,9 +68,9 @@ is(waits(), '1 behind', 'while it waits');
 $first->cli('SET', 's:n7', '7');
 wait_until('it is made good', sub { rows(q{SELECT value FROM strings WHERE id = 'n7'}) eq '7' });
 # It is read while the verification looks at it again.
+my $before = last_one('verification_id');
 keep_waiting();
 my $verifying = start_sql($node, $verify, name => 'verifying');
-my $before = last_one('verification_id');
 wait_until('it is looked at again', sub { last_one('verification_id > ' . $before . ' AND keys_read_again > 0') eq 't' });
 my ($backend) = rows(q{SELECT pid FROM pg_stat_activity WHERE application_name = 'verifying'});
 stop_idle($node, $backend);
