@@ -57,8 +57,15 @@ void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &
     has_deletions = has_deletions || !has_value;
     bool const is_deleted = write.is_gone || entry.state == EntryState::kVanished;
     std::string const payload = has_value ? pg::ValueOrThrow(source::DumpOf(entry)) : std::string();
-    // It says nothing of the value, of which an earlier one may tell.
-    bool const is_less = !has_value && !is_deleted && (write.only_expiry || write.is_older);
+    // It says nothing of the value, of which an earlier one may tell. If it was read, it may be what the
+    // reverse feed has written.
+    const char *set = "kind = excluded.kind, payload = excluded.payload, expires_at = excluded.expires_at";
+    if (!has_value && !is_deleted && (write.only_expiry || write.is_older))
+      set = "expires_at = coalesce(excluded.expires_at, l.expires_at)";
+    else if (!is_deleted && write.only_expiry)
+      set =
+          R"sql(kind = excluded.kind, expires_at = excluded.expires_at,
+                payload = CASE WHEN l.kind = excluded.kind AND l.payload IS NOT NULL THEN l.payload ELSE excluded.payload END)sql";
     // Who settles deletions goes by their numbers: one that was another late write before has a new one.
     Spi::ExecuteKept(
         std::string(R"sql(INSERT INTO redis_migrate.late_write AS l
@@ -66,9 +73,7 @@ void KeepLateWrites(const std::string &migration, const std::vector<LateWrite> &
               VALUES ($1, $2, $3, $4, $5, $6, $7)
               ON CONFLICT (migration, db, redis_migrate.index_key(key_bytes)) WHERE settled_at IS NULL
               DO UPDATE SET changes = l.changes + 1, last_at = clock_timestamp(), )sql") +
-            (is_less ? "expires_at = coalesce(excluded.expires_at, l.expires_at)"
-                     : "kind = excluded.kind, payload = excluded.payload, expires_at = excluded.expires_at") +
-            (is_deleted ? ", late_write_id = DEFAULT" : "") +
+            set + (is_deleted ? ", late_write_id = DEFAULT" : "") +
             // Perhaps nobody but the feed has deleted it, and its value is nowhere else.
             (is_deleted && write.may_be_own
                  ? " WHERE l.kind <> 'written' OR l.expires_at <= clock_timestamp()"

@@ -64,6 +64,8 @@ is(at_once(sub { cli('SET a:5 late5'); written_over('mine1'); cli('EXPIRE a:5 50
 is(late(), 'a:5 written late5', 'a value that was written over stays known when an expiry is written over, too');
 is(at_once(sub { cli('EXPIRE a:5 5000'); written_over('mine3') }), '', 'live sync');
 is(late(), 'a:5 written late5', 'and when another one is');
+cli('EXPIRE a:5 5000');
+is(wait_for($node) . late(), 'a:5 written late5', 'and when one changes that of what the feed has written');
 settle();
 
 # The key is gone when live sync reads it.
