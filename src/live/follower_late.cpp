@@ -105,6 +105,12 @@ void Follower::KeepLate(Batch &batch, std::vector<LateWrite> &late) {
     KeyId const id = {write.entry->db, write.entry->key};
     const KeyChange &change = batch.keys.at(id);
     write.only_expiry = change.only_expiry;
+    // If it was read later than that, it may show what a client, or the feed, has written since: the stream
+    // tells which, and each of these is taken by itself.
+    if (change.only_expiry && ahead_.erase(id) > 0) {
+      known_.Forget(id.first, id.second);
+      unsaved_.insert(id);
+    }
     write.may_be_own = is_feed_ || (cluster_ && change.moved_until_ms > 0);
     if (!write.entry->is_part) continue;
     refused.parts.push_back({id, true});

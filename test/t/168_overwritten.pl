@@ -66,6 +66,12 @@ is(at_once(sub { cli('EXPIRE a:5 5000'); written_over('mine3') }), '', 'live syn
 is(late(), 'a:5 written late5', 'and when another one is');
 cli('EXPIRE a:5 5000');
 is(wait_for($node) . late(), 'a:5 written late5', 'and when one changes that of what the feed has written');
+# Live sync reads the key for the expiry, and what comes after it is of another batch: those are full before.
+my $filler = 'SET r:2 ' . 'w' x (9 << 20);
+is(at_once(sub { written_over('mine4'); cli("EXPIRE a:5 5000\n$filler\nSET a:5 late55") }), '', 'live sync');
+is(late(), 'a:5 written late55', 'but no longer once a client writes another one after it');
+is(at_once(sub { written_over('mine5'); cli("EXPIRE a:5 5000\n$filler\nSET a:5 late56"); written_over('mine6') }), '', 'live sync');
+is(late(), 'a:5 written late56', 'though the feed has written over that, too');
 settle();
 
 # The key is gone when live sync reads it.
@@ -92,6 +98,9 @@ is(at_once(sub {
 is(rows(q{SELECT expires_at > now() + '4900 s' FROM strings WHERE id = '4'}) . late(), 't', 'the later expiry');
 wait_until('the reverse feed', sub { cli('TTL a:4') > 4900 });
 is(cli('GET a:4'), 'mine', 'which comes back to Redis');
+is(at_once(sub { cli("EXPIRE a:4 6000\n$filler\nSET a:4 late4") }), '', 'live sync');
+is(late(), 'a:4 written late4', 'a value that is written after such an expiry is late');
+settle();
 
 # Live sync has read keys when the feed had written over them.
 rows(q{SELECT redis_migrate.stop('live'); SELECT redis_migrate.set_family_state('live', 'h:{id}', 'both');
